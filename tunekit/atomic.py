@@ -1,0 +1,48 @@
+"""Files that are always whole: a write is a temporary file, fsync and a rename.
+
+A reader sees the old file or the new one, never half of either, also when the writer is killed or
+the disk fills up. Faults of the disk are told as RunFolderError naming the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from tunekit.errors import RunFolderError
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Create or replace `path` with what `write(file)` puts into a binary file."""
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as fault:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        if isinstance(fault, OSError):
+            reason = fault.strerror or str(fault)
+            raise RunFolderError(
+                f"cannot write {path}: {reason}. Free some space or choose another place with project="
+            ) from fault
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Create or replace a UTF-8 text file."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
