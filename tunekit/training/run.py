@@ -1,0 +1,95 @@
+"""`tunekit train`: one training into its run folder, new or resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import yaml
+
+from tunekit.args import ModelAndDataArgs, TrainArgs, build_args
+from tunekit.data.labels import summarize
+from tunekit.errors import ArgumentError, RunFolderError
+from tunekit.results.folder import lock_run, new_run_folder
+from tunekit.training.engine import Engine, EpochResult
+from tunekit.training.recorder import Recorder
+
+Say = Callable[[str], object]
+
+
+def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = None, say: Say = print) -> Path:
+    """Train to the end; returns the run folder. `on_epoch` sees every result once it is recorded."""
+    if args.resume is not None:
+        folder = Path(args.resume)
+        args = resumed_args(args, folder)
+    else:
+        folder = None
+    engine = Engine(args)
+    with closing(engine):
+        if engine.problems:
+            say(summarize(engine.problems))
+        if folder is None:
+            name = args.name or f"{Path(args.model).stem}-{Path(args.data).stem}"
+            folder = new_run_folder(args.project, name, args.exist_ok)
+            fresh = True
+        else:
+            fresh = False
+        with lock_run(folder):
+            recorder = Recorder(folder, engine)
+            if fresh:
+                recorder.start()
+            else:
+                recorder.resume()
+            say(_opening(engine, folder))
+            for result in engine.epochs():
+                recorder.record(result)
+                say(_line(result, engine.args.epochs))
+                if on_epoch is not None:
+                    on_epoch(result)
+    say(_closing(engine, folder))
+    return folder
+
+
+def resumed_args(args: TrainArgs, folder: Path) -> TrainArgs:
+    """The arguments of the run in `folder`; beside resume= only those of the machine may be given."""
+    path = folder / "args.yaml"
+    if not path.exists():
+        raise RunFolderError(f"resume={folder}: no run is there ({path} is missing)")
+    free = set(ModelAndDataArgs.model_fields) | {"resume"}
+    fixed = sorted(args.model_fields_set - free)
+    if fixed:
+        raise ArgumentError(
+            f"{fixed[0]}= cannot be changed while resuming: {folder} goes on with its own arguments; leave it out"
+        )
+    given = {name: getattr(args, name) for name in args.model_fields_set & free}
+    return build_args(TrainArgs, {**yaml.safe_load(path.read_text()), **given}, where=str(path))
+
+
+def _opening(engine: Engine, folder: Path) -> str:
+    args = engine.args
+    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    precision = str(engine.amp_dtype).removeprefix("torch.") if engine.amp_dtype else "float32"
+    return (
+        f"{args.model} ({parameters:,} parameters) on {args.data}, {args.optimizer} lr0={args.lr0:g}, "
+        f"{engine.device} {precision}, {args.threads} threads -> {folder}"
+    )
+
+
+def _line(result: EpochResult, epochs: int) -> str:
+    losses = " ".join(f"{part} {value:.3f}" for part, value in result.losses.items())
+    metrics = result.metrics
+    return (
+        f"epoch {result.epoch}/{epochs}  {losses}  P {metrics.precision:.3f} R {metrics.recall:.3f} "
+        f"mAP50 {metrics.map50:.4f} mAP50-95 {metrics.map:.4f}  "
+        f"{result.images_per_second:.0f} img/s {result.seconds:.1f} s{'  best' if result.best else ''}"
+    )
+
+
+def _closing(engine: Engine, folder: Path) -> str:
+    if engine.best_epoch == 0:
+        return f"nothing left to train in {folder}"
+    return (
+        f"best mAP50-95 {engine.best_fitness:.4f} at epoch {engine.best_epoch}; "
+        f"weights in {folder / 'weights' / 'best.pt'}"
+    )
