@@ -1,0 +1,89 @@
+"""Asynchronous successive halving: learning curves in, 'go on' or 'stop' out.
+
+At each rung (an epoch) a trial goes on when it is among the best 1/reduction of the trials that have
+come there so far, itself included; it waits for nobody (ASHA, arXiv 1810.05934, in its stopping form).
+The same numbers in any order make the same state: a resumed search replays the recorded curves.
+Pure: knows no clock, no file, no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+BASELINE = 0  # trial 0, the defaults: all others are measured against its full run, so it is never stopped
+
+
+def default_grace(epochs: int, warmup_epochs: float) -> int:
+    """The first epoch after which a trial may be stopped.
+
+    A ninth of the run, so that with reduction 3 the rungs are R/9 and R/3 and a losing trial costs about
+    a quarter of a full one. But not before the warm-up is over by an epoch: until then the learning rate is
+    not yet the trial's own; and rather three epochs, where that is still in the first third of the run.
+    100 epochs, 3 of warm-up: 12 (rungs 12, 36). 30: 6 (6, 18). 12: 4. 4: 4, so nothing is stopped.
+    """
+    settled = math.ceil(warmup_epochs) + 3
+    grace = max(math.ceil(epochs / 9), min(settled, math.ceil(epochs / 3)), math.ceil(warmup_epochs) + 1)
+    return min(grace, epochs)
+
+
+def rungs(epochs: int, grace: int, reduction: int) -> tuple[int, ...]:
+    """The epochs at which trials are judged: grace, grace·reduction, ... below `epochs`.
+
+    Past grace none in the last quarter: a full result is worth more than the little that is saved there.
+    """
+    if grace < 1 or reduction < 2:
+        raise ValueError(f"grace={grace} must be at least 1 and reduction={reduction} at least 2")
+    found = [grace] if grace < epochs else []
+    while found and found[-1] * reduction <= 0.75 * epochs:
+        found.append(found[-1] * reduction)
+    return tuple(found)
+
+
+def goes_on(number: int, recorded: Mapping[int, float], reduction: int) -> bool:
+    """Whether trial `number` goes on, given all values (larger is better) `recorded` at a rung: its own too.
+
+    Ties go on: in the first epochs many a trial has fitness 0, and that says nothing yet.
+    """
+    if number == BASELINE or len(recorded) < reduction:
+        return True
+    better = sum(value > recorded[number] for value in recorded.values())
+    return better * reduction < len(recorded)
+
+
+class Asha:
+    """The rungs of one search. `record` every epoch of every trial; `decide` also answers."""
+
+    def __init__(self, rungs: tuple[int, ...], reduction: int) -> None:
+        self.rungs = rungs
+        self.reduction = reduction
+        self._curves: dict[int, dict[int, float]] = {}
+
+    def record(self, number: int, epoch: int, fitness: float | None) -> None:
+        """`fitness` (larger is better) of trial `number` after `epoch`, from 1; None, NaN: the worst."""
+        if fitness is None or not math.isfinite(fitness):
+            fitness = -math.inf
+        self._curves.setdefault(number, {})[epoch] = fitness
+
+    def decide(self, number: int, epoch: int, fitness: float | None) -> bool:
+        """Record, and say whether the trial goes on: always, but at a rung where it is not good enough."""
+        self.record(number, epoch, fitness)
+        return epoch not in self.rungs or goes_on(number, self.at(epoch), self.reduction)
+
+    def at(self, rung: int) -> dict[int, float]:
+        """{trial number: best fitness up to that rung} of the trials that came there.
+
+        The best and not the last: a trial counts by its best epoch in the end, too, and one noisy epoch
+        does not throw it out.
+        """
+        return {
+            number: max(value for epoch, value in curve.items() if epoch <= rung)
+            for number, curve in self._curves.items()
+            if min(curve) <= rung <= max(curve)
+        }
+
+    def replay(self, curves: Mapping[int, Mapping[int, float | None]]) -> None:
+        """Take up the curves {trial number: {epoch: fitness}} of an earlier run of this search."""
+        for number, curve in curves.items():
+            for epoch, fitness in curve.items():
+                self.record(number, epoch, fitness)
