@@ -7,8 +7,9 @@ these models. A verb's model is frozen: what a run was called with is what it ra
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -44,9 +45,11 @@ def _setting(default: Any, group: str, doc: str, *, tunable: bool = False) -> An
 
 
 class Arguments(BaseModel):
-    """Base of the verbs' arguments: frozen, and nothing unknown passes."""
+    """Base of the verbs' arguments: frozen, and nothing unknown passes. `device=0` may be a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), coerce_numbers_to_str=True
+    )
 
 
 class ModelAndDataArgs(Arguments):
@@ -89,17 +92,19 @@ class TrainArgs(ModelAndDataArgs):
     patience: int = _arg(100, "train", "stop after so many epochs without a better fitness; 0: never", ge=0)
     fraction: float = _arg(1.0, "data", "share of the training images to use", gt=0, le=1)
     seed: int = _arg(0, "train", "seed of everything random", ge=0)
-    amp: bool = _setting(
-        True, "machine", "compute in bf16 or fp16 where this device is faster that way"
-    )
+    amp: bool = _setting(True, "machine", "compute in bf16 or fp16 where this device is faster that way")
     optimizer: Literal[("auto", *OPTIMIZERS)] = _setting(  # type: ignore[valid-type]
         "auto",
         "optimization",
         "the optimizer; auto chooses it together with lr0 and momentum, whatever these are set to",
         tunable=True,
     )
-    cos_lr: bool = _setting(False, "optimization", "cosine learning-rate schedule instead of linear", tunable=True)
-    nbs: int = _arg(64, "optimization", "nominal batch: gradients are accumulated up to it", tunable=True, ge=1)
+    cos_lr: bool = _setting(
+        False, "optimization", "cosine learning-rate schedule instead of linear", tunable=True
+    )
+    nbs: int = _arg(
+        64, "optimization", "nominal batch: gradients are accumulated up to it", tunable=True, ge=1
+    )
     project: str = _setting("runs/train", "output", "folder that holds the runs")
     name: OptionalStr = _setting(None, "output", "name of the run; model and data name it when left out")
     exist_ok: bool = _setting(False, "output", "write into an existing run of that name, replacing it")
@@ -109,15 +114,24 @@ class TrainArgs(ModelAndDataArgs):
     lrf: float = _arg(0.01, "optimization", "final learning rate as a share of lr0", tunable=True, gt=0, le=1)
     momentum: float = _arg(0.937, "optimization", "SGD momentum, Adam beta1", tunable=True, ge=0, lt=1)
     weight_decay: float = _arg(0.0005, "optimization", "L2 weight decay", tunable=True, ge=0, le=1)
-    warmup_epochs: float = _arg(3.0, "optimization", "epochs of warm-up, fractions allowed", tunable=True, ge=0)
-    warmup_momentum: float = _arg(0.8, "optimization", "momentum at the start of warm-up", tunable=True, ge=0, lt=1)
+    warmup_epochs: float = _arg(
+        3.0, "optimization", "epochs of warm-up, fractions allowed", tunable=True, ge=0
+    )
+    warmup_momentum: float = _arg(
+        0.8, "optimization", "momentum at the start of warm-up", tunable=True, ge=0, lt=1
+    )
     warmup_bias_lr: float = _arg(
         0.1, "optimization", "learning rate of biases at the start of warm-up", tunable=True, ge=0, le=1
     )
     box: float = _arg(7.5, "loss", "gain of the box (CIoU) loss", tunable=True, ge=0)
     cls: float = _arg(0.5, "loss", "gain of the class (BCE) loss", tunable=True, ge=0)
     cls_pw: float = _arg(
-        0.0, "loss", "weight classes by (1/count)^cls_pw against imbalance; 0: all alike", tunable=True, ge=0, le=1
+        0.0,
+        "loss",
+        "weight classes by (1/count)^cls_pw against imbalance; 0: all alike",
+        tunable=True,
+        ge=0,
+        le=1,
     )
     dfl: float = _arg(1.5, "loss", "gain of the distribution focal loss", tunable=True, ge=0)
     hsv_h: float = _arg(0.015, "augmentation", "hue shift, share of the circle", tunable=True, ge=0, le=1)
@@ -131,10 +145,16 @@ class TrainArgs(ModelAndDataArgs):
     flipud: float = _arg(0.0, "augmentation", "probability of a flip upside down", tunable=True, ge=0, le=1)
     fliplr: float = _arg(0.5, "augmentation", "probability of a flip left to right", tunable=True, ge=0, le=1)
     bgr: float = _arg(0.0, "augmentation", "probability of swapping red and blue", tunable=True, ge=0, le=1)
-    mosaic: float = _arg(1.0, "augmentation", "probability of a mosaic of four images", tunable=True, ge=0, le=1)
+    mosaic: float = _arg(
+        1.0, "augmentation", "probability of a mosaic of four images", tunable=True, ge=0, le=1
+    )
     mixup: float = _arg(0.0, "augmentation", "probability of blending two images", tunable=True, ge=0, le=1)
-    cutmix: float = _arg(0.0, "augmentation", "probability of pasting a rectangle of another image", tunable=True, ge=0, le=1)
-    copy_paste: float = _arg(0.0, "augmentation", "probability of pasting an object, mirrored", tunable=True, ge=0, le=1)
+    cutmix: float = _arg(
+        0.0, "augmentation", "probability of pasting a rectangle of another image", tunable=True, ge=0, le=1
+    )
+    copy_paste: float = _arg(
+        0.0, "augmentation", "probability of pasting an object, mirrored", tunable=True, ge=0, le=1
+    )
     close_mosaic: int = _arg(
         10, "augmentation", "last epochs without mosaic, mixup, cutmix and copy_paste", tunable=True, ge=0
     )
@@ -167,7 +187,9 @@ class TuneArgs(TrainArgs):
 
     iterations: int = _arg(100, "search", "trials in all, the defaults' one included", ge=1)
     space: str = _setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = _setting("genetic", "search", "what chooses the next trial")
+    sampler: Literal["genetic", "tpe", "random"] = _setting(
+        "genetic", "search", "what chooses the next trial"
+    )
     scheduler: Literal["asha", "none"] = _setting("asha", "search", "what stops trials that are losing")
     grace: OptionalInt = _arg(
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
@@ -202,52 +224,111 @@ class TuneArgs(TrainArgs):
         return value
 
 
+ARGUMENTS: dict[str, type[Arguments]] = {"tune": TuneArgs, "train": TrainArgs, "val": ValArgs}
+
+# What YOLO users type and we name otherwise.
+OTHER_NAMES = {"workers": "loader_workers", "lr": "lr0"}
+
 A = TypeVar("A", bound=Arguments)
 
 
-def build_args(kind: type[A], settings: Mapping[str, Any], where: str = "") -> A:
+def build_args(kind: type[A], settings: Mapping[str, Any], where: str | Mapping[str, str] = "") -> A:
     """`settings` (names to raw values) as validated arguments.
 
     Raises ArgumentError that names the argument, says what is allowed and, for an unknown name,
-    suggests the nearest known one. `where` (a file) is put in front.
+    suggests the nearest known one. `where` (a file, or each name's file:line) is put in front.
     """
-    prefix = f"{where}: " if where else ""
+
+    def place(name: str) -> str:
+        found = where if isinstance(where, str) else where.get(name, "")
+        return f"{found}: " if found else ""
+
     for name in settings:
         if name not in kind.model_fields:
-            raise ArgumentError(prefix + unknown_name(name, kind))
+            raise ArgumentError(place(name) + unknown_name(name, kind))
+    raw = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in settings.items()
+    }
     try:
-        return kind.model_validate(dict(settings))
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ArgumentError(prefix + "\n".join(_sentence(kind, fault) for fault in error.errors())) from None
+        faults = {str(fault["loc"][0]): fault for fault in reversed(error.errors())}
+        sentences = [place(name) + _sentence(kind, name, fault) for name, fault in reversed(faults.items())]
+        raise ArgumentError("\n".join(sentences)) from None
 
 
 def unknown_name(name: str, kind: type[Arguments]) -> str:
     """The sentence for a name that `kind` does not have."""
-    near = difflib.get_close_matches(name.lower(), list(kind.model_fields), n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'?" if near else "see --help for the arguments there are."
+    known = list(kind.model_fields)
+    owners = [verb for verb, model in ARGUMENTS.items() if name in model.model_fields]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    near = near or [full for full in known if len(name) > 2 and full.startswith(name.lower())][:1]
+    if OTHER_NAMES.get(name) in known:
+        hint = f"here it is '{OTHER_NAMES[name]}'"
+    elif owners:
+        hint = f"it is one of `tunekit {owners[-1]}`"
+    elif near:
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = "see --help for the arguments there are"
     return f"unknown argument '{name}': {hint}"
 
 
-def _sentence(kind: type[Arguments], fault: Any) -> str:
-    name = str(fault["loc"][0]) if fault["loc"] else ""
-    if fault["type"] == "missing":
+def _sentence(kind: type[Arguments], name: str, fault: Any) -> str:
+    """One fault that pydantic found, in our words: what was given, what is allowed."""
+    value, problem = fault["input"], fault["type"]
+    if problem == "missing":
         return f"{name}= is needed: {kind.model_fields[name].description}"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be", "must be")
-    sentence = f"{name}={fault['input']}: {message}"
     allowed = choices(kind, name)
-    if allowed and isinstance(fault["input"], str) and fault["type"] == "literal_error":
-        near = difflib.get_close_matches(fault["input"].lower(), [word.lower() for word in allowed], n=1)
+    if problem == "literal_error":
+        near = difflib.get_close_matches(str(value).lower(), [word.lower() for word in allowed], n=1)
         word = next((word for word in allowed if near and word.lower() == near[0]), None)
-        sentence += f"; did you mean '{word}'?" if word else ""
-    return sentence
+        rest = f"must be one of {', '.join(allowed)}" + (f"; did you mean {word}?" if word else "")
+    elif problem.startswith("bool_"):
+        rest = "must be True or False"
+    elif problem.startswith("int_"):
+        rest = "must be a whole number" + _within(kind, name)
+    elif problem.startswith("float_") or problem == "finite_number":
+        rest = "must be a number" + _within(kind, name)
+    elif problem.startswith("string_"):
+        rest = "must be text"
+    elif problem in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        rest = f"must be {limits(kind, name)}"
+    else:
+        rest = fault["msg"].removeprefix("Value error, ")
+    shown = str(value)
+    return f"{name}={shown if len(shown) <= 60 else shown[:57] + '...'}: {rest}"
+
+
+def _within(kind: type[Arguments], name: str) -> str:
+    words = limits(kind, name)
+    return f", {words}" if words else ""
+
+
+def limits(kind: type[Arguments], name: str) -> str:
+    """The range of a number in words: 'at least 1', 'from 0 to 1'; '' where there is none."""
+    bounds = {
+        key: getattr(bound, key)
+        for bound in kind.model_fields[name].metadata
+        for key in _BOUNDS
+        if hasattr(bound, key)
+    }
+    if set(bounds) == {"ge", "le"}:
+        return f"from {bounds['ge']:g} to {bounds['le']:g}"
+    return " and ".join(f"{_BOUNDS[key]} {value:g}" for key, value in bounds.items())
+
+
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def choices(kind: type[Arguments], name: str) -> tuple[str, ...]:
     """The words an argument may be, () where it is no choice."""
     annotation = kind.model_fields[name].annotation
     literals = [annotation, *get_args(annotation)]
-    words = [word for literal in literals for word in get_args(literal) if isinstance(word, str)]
+    words = [
+        str(word) for literal in literals if get_origin(literal) is Literal for word in get_args(literal)
+    ]
     return tuple(words)
 
 

@@ -1,0 +1,55 @@
+"""The verbs there are, and the one way to call them: raw settings in, the verb's result out.
+
+The command line and the Python API both end here. A verb's code is imported when it is called, so
+knowing the verbs costs nothing. Knows no terminal.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verb:
+    summary: str
+    function: str  # module:name, takes the verb's arguments
+    example: str
+
+
+VERBS = {
+    "tune": Verb(
+        "search hyperparameters: many trainings compete, the best one is kept",
+        "tunekit.tuning.run:tune",
+        "tunekit tune data=pets.yaml model=yolo11n.yaml epochs=30 iterations=100",
+    ),
+    "train": Verb(
+        "train one model",
+        "tunekit.training.run:train",
+        "tunekit train data=pets.yaml cfg=runs/tune/pets/best_hyperparameters.yaml epochs=300",
+    ),
+    "val": Verb(
+        "measure a trained model: precision, recall and mAP",
+        "tunekit.evaluation.run:val",
+        "tunekit val model=runs/train/pets/weights/best.pt split=test",
+    ),
+}
+
+
+def call(name: str, settings: Mapping[str, Any]) -> Any:
+    """Run a verb with `settings`: names to raw values, `cfg` among them."""
+    from tunekit.args import ARGUMENTS, build_args
+    from tunekit.cfg import read_cfg
+
+    given = {key: value for key, value in settings.items() if key != "cfg"}
+    from_file = read_cfg(settings["cfg"]) if "cfg" in settings else {}
+    below = {key: entry for key, entry in from_file.items() if key not in given}
+    args = build_args(
+        ARGUMENTS[name],
+        {**{key: entry.value for key, entry in below.items()}, **given},
+        {key: entry.place for key, entry in below.items()},
+    )
+    module, function = VERBS[name].function.split(":")
+    return getattr(importlib.import_module(module), function)(args)
