@@ -10,7 +10,6 @@ are looked at only while fewer than `max_det` have stayed.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -49,6 +48,7 @@ def _best(confidences: Tensor, count: int) -> Tensor:
 
 
 def _separate(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float) -> Tensor:
-    """Indices that stay. batched_nms moves the classes apart by an offset when there are few boxes and
-    goes class by class when there are many; in double precision the offset costs no accuracy."""
-    return batched_nms(boxes.double(), confidences.double(), classes, iou)
+    """Indices of sorted candidates that stay, in order. batched_nms moves the classes apart by an offset
+    when there are few boxes and goes class by class when there are many; in double precision the offset
+    costs no accuracy. It orders equal confidences as it likes, hence the sort."""
+    return batched_nms(boxes.double(), confidences.double(), classes, iou).sort().values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def _match(
     true_boxes, true_classes = _numpy(batch.boxes), _numpy(batch.classes)
     rows = np.arange(len(batch.images) + 1)
     bounds = np.searchsorted(_numpy(batch.image_index), rows)
-    for row, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for row, (first, last) in enumerate(pairwise(bounds)):
         found = suppress(boxes[row], scores[row], conf, iou, max_det)
         matcher.update(*map(_numpy, found), true_boxes[first:last], true_classes[first:last])
 
