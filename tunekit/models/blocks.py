@@ -149,12 +149,12 @@ class C3k2(C2f):
 class SPPF(nn.Module):
     """Pyramid pooling: 1x1 to c1/2, n max pools one after the other, concat of all, 1x1 to c2.
 
-    `act`: whether the first convolution has an activation. The public YOLOv8 and YOLO11 checkpoints were
-    trained with one, the reference's present code has none; models trained here follow the present code.
+    `act`: whether the first convolution has an activation. In YOLOv8 and YOLO11 it has; models whose table
+    names n and shortcut (YOLO26) are meant without.
     """
 
     def __init__(
-        self, c1: int, c2: int, k: int = 5, n: int = 3, shortcut: bool = False, act: bool = False
+        self, c1: int, c2: int, k: int = 5, n: int = 3, shortcut: bool = False, act: bool = True
     ) -> None:
         super().__init__()
         hidden = c1 // 2

@@ -195,6 +195,8 @@ def _scaled_args(
     _, width, most = scaling
     names = list(inspect.signature(kind).parameters)
     names = [name for name in names if name != "c1" and not (inside and name == "n")]
+    if module == "SPPF":
+        names.remove("act")
     if not 1 <= len(values) <= len(names):
         raise TableFault(f"{module} takes 1 to {len(names)} args ({', '.join(names)}), not {len(values)}")
     if not _is_int(values[0], 1):
@@ -204,6 +206,8 @@ def _scaled_args(
     rest = list(values[1:])
     if module == "C3k2" and scale in LARGE_SCALES:
         rest[:1] = [True]
+    if module == "SPPF":
+        rest = [*rest, *(5, 3, False)[len(rest) :], len(values) < 3]  # act: see SPPF
     if module == "C2PSA" and c1 != c2:
         raise TableFault(f"C2PSA keeps its channels: {c1} come in and {c2} are asked for (after scaling)")
     return (c1, c2, n, *rest) if inside else (c1, c2, *rest)
