@@ -115,11 +115,13 @@ class Engine:
 
     def epochs(self) -> Iterator[EpochResult]:
         """Train the epochs that are left, until args.epochs or until patience runs out."""
-        while self.epoch < self.args.epochs and not self._out_of_patience():
+        while not self.finished:
             yield self._train_epoch()
 
-    def _out_of_patience(self) -> bool:
-        return 0 < self.args.patience <= self.epoch - self.best_epoch
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train: all epochs are done, or patience ran out."""
+        return self.epoch >= self.args.epochs or 0 < self.args.patience <= self.epoch - self.best_epoch
 
     def _train_epoch(self) -> EpochResult:
         start = time.perf_counter()
