@@ -1,0 +1,107 @@
+"""The sparse assigner against the definition, written out box by box and anchor by anchor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.ops import complete_box_iou
+
+from tunekit.training.assigner import ALPHA, BETA, EPS, TOPK, Truth, assign
+
+
+def slow_assignment(logits, boxes, centres, truth, small):
+    """{(image, anchor): (truth, score)} by loops over the definition in TOOD and the reference's rules."""
+    positives: dict[tuple[int, int], tuple[int, float]] = {}
+    for image in range(logits.shape[0]):
+        own = [n for n in range(len(truth.boxes)) if truth.image_index[n] == image]
+        inside, iou, align = {}, {}, {}
+        for n in own:
+            x1, y1, x2, y2 = truth.boxes[n].tolist()
+            for axis in (0, 1):
+                low, high = (x1, x2) if axis == 0 else (y1, y2)
+                if high - low < small:
+                    middle = (low + high) / 2
+                    low, high = middle - small, middle + small
+                if axis == 0:
+                    x1, x2 = low, high
+                else:
+                    y1, y2 = low, high
+            for a, (x, y) in enumerate(centres.tolist()):
+                inside[n, a] = x1 < x < x2 and y1 < y < y2
+                value = complete_box_iou(boxes[image, a][None], truth.boxes[n][None]).item()
+                iou[n, a] = max(value, 0.0) if inside[n, a] else 0.0
+                score = logits[image, a, truth.classes[n]].sigmoid().item()
+                align[n, a] = score**ALPHA * iou[n, a] ** BETA
+        claims: dict[int, list[int]] = {}
+        for n in own:
+            candidates = [a for a in range(len(centres)) if inside[n, a]]
+            for a in sorted(candidates, key=lambda a: -align[n, a])[:TOPK]:
+                claims.setdefault(a, []).append(n)
+        winner = {
+            a: ns[0] if len(ns) == 1 else max((n for n in own if inside[n, a]), key=lambda n: iou[n, a])
+            for a, ns in claims.items()
+        }
+        for n in own:
+            mine = [a for a, chosen in winner.items() if chosen == n]
+            top_align = max((align[n, a] for a in mine), default=0.0)
+            top_iou = max((iou[n, a] for a in mine), default=0.0)
+            for a in mine:
+                positives[image, a] = (n, align[n, a] * top_iou / (top_align + EPS))
+    return positives
+
+
+def grid(size: int, stride: int) -> torch.Tensor:
+    line = (torch.arange(size // stride) + 0.5) * stride
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+
+
+def random_case(seed: int, boxes: int, images: int = 3, nc: int = 4, size: int = 96):
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    centres = torch.cat([grid(size, 8), grid(size, 16)])
+    middle, side = uniform(boxes, 2) * size, 4 + uniform(boxes, 2) * 50
+    truth = Truth(
+        torch.randint(images, (boxes,), generator=generator).sort().values,
+        torch.randint(nc, (boxes,), generator=generator),
+        torch.cat([(middle - side / 2).clamp(0, size - 5), (middle + side / 2).clamp(5, size)], 1),
+    )
+    spread = uniform(images, len(centres), 4) * 25 + 2
+    predicted = torch.cat([centres - spread[..., :2], centres + spread[..., 2:]], -1)
+    return uniform(images, len(centres), nc) * 6 - 3, predicted, centres, truth
+
+
+@pytest.mark.parametrize(("seed", "boxes"), [(0, 1), (1, 5), (2, 12), (3, 30)])
+def test_assignment_equals_the_definition(seed, boxes):
+    logits, predicted, centres, truth = random_case(seed, boxes)
+    expected = slow_assignment(logits, predicted, centres, truth, small=8.0)
+    found = assign(logits, predicted, centres, truth, small=8.0)
+    got = {
+        (image, anchor): (n, score)
+        for image, anchor, n, score in zip(
+            found.image.tolist(), found.anchor.tolist(), found.truth.tolist(), found.score.tolist(), strict=True
+        )
+    }
+    # An anchor whose alignment is 0 teaches nothing, and which of them fill a top ten is arbitrary.
+    telling = {place: value for place, value in expected.items() if value[1] > 1e-7}
+    assert {place: value[0] for place, value in got.items() if value[1] > 1e-7} == {p: v[0] for p, v in telling.items()}
+    for place, (_, score) in telling.items():
+        assert got[place][1] == pytest.approx(score, rel=1e-4, abs=1e-6)
+
+
+def test_an_anchor_is_positive_for_one_box_only():
+    logits, predicted, centres, truth = random_case(7, 40, images=1)
+    found = assign(logits, predicted, centres, truth, small=8.0)
+    places = list(zip(found.image.tolist(), found.anchor.tolist(), strict=True))
+    assert len(places) == len(set(places)) > 0
+
+
+def test_a_box_smaller_than_the_stride_still_gets_an_anchor():
+    centres = grid(64, 8)
+    tiny = Truth(torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]]))  # holds no centre
+    predicted = torch.cat([centres - 4, centres + 4], 1)[None]
+    found = assign(torch.zeros(1, len(centres), 1), predicted, centres, tiny, small=8.0)
+    assert len(found.anchor) > 0
+    assert (centres[found.anchor] - 9.5).abs().max() < 8
