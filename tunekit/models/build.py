@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class DetectionModel(nn.Module):
         return head
 
     def forward(self, images: Tensor) -> HeadOutput:
-        x = images
+        x: Any = images  # a map, and after the last layer the HeadOutput
         kept: dict[int, Tensor] = {}
         for index, (layer, sources) in enumerate(zip(self.model, self._sources, strict=True)):
             maps = [x if s == index - 1 else kept[s] for s in sources]

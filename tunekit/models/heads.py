@@ -44,7 +44,7 @@ class DFL(nn.Module):
 
 
 class Detect(nn.Module):
-    """Per level a box branch and a class branch. `depthwise`: YOLO11's class branch; else YOLOv8's plain one."""
+    """Per level a box and a class branch. `depthwise`: YOLO11's class branch; else YOLOv8's plain one."""
 
     def __init__(
         self, nc: int, channels: Sequence[int], strides: Sequence[int], reg_max: int, depthwise: bool
@@ -83,8 +83,8 @@ class Detect(nn.Module):
         """Biases that start training near the answer: boxes of some size, about 5 objects an image."""
         self.dfl.reset()
         for box, cls, stride in zip(self.cv2, self.cv3, self.strides, strict=True):
-            box[-1].bias.fill_(2.0)
-            cls[-1].bias.fill_(math.log(5 / self.nc / (640 / stride) ** 2))
+            nn.init.constant_(box[-1].bias, 2.0)  # type: ignore[index]
+            nn.init.constant_(cls[-1].bias, math.log(5 / self.nc / (640 / stride) ** 2))  # type: ignore[index]
 
     def forward(self, maps: list[Tensor]) -> HeadOutput:
         box = torch.cat([_cells(branch(x)) for branch, x in zip(self.cv2, maps, strict=True)], 1)

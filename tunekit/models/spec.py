@@ -87,7 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[int]]:
         line = f":{mark.line + 1}" if mark is not None else ""
         reason = getattr(fault, "problem", None) or "it is not UTF-8 text"
         raise ModelError(f"{path}{line} is not valid YAML: {reason}") from fault
-    if not isinstance(table, dict):
+    if not isinstance(table, dict) or node is None:
         raise ModelError(f"{path} is not a model YAML: it must map backbone and head to lists of layers")
     sections = {key.value: value for key, value in node.value}
     rows = [

@@ -47,10 +47,9 @@ class Layer:
 
     sources: tuple[int, ...]
     module: str
-    args: tuple[Any, ...]  # complete: channels first; () for Detect, whose classes come with the data
+    args: tuple[Any, ...]  # complete: channels first; of Detect the levels' strides
     copies: int
     channels: tuple[int, ...]  # of each source
-    strides: tuple[Fraction, ...]  # of each source
     out: tuple[int, Fraction]  # channels and stride of the result
 
 
@@ -125,7 +124,7 @@ def _layer(
         raise TableFault(f"repeats must be a whole number from 1, not {repeats!r}")
     if not isinstance(args, list):
         raise TableFault(f"args must be a list, not {args!r}")
-    if module not in SCALED and module not in OTHERS:
+    if not isinstance(module, str) or (module not in SCALED and module not in OTHERS):
         known = [*SCALED, *OTHERS]
         close = difflib.get_close_matches(str(module), known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -139,19 +138,18 @@ def _layer(
     if n > 1 and module in ("Concat", "Detect"):
         raise TableFault(f"{module} cannot be repeated")
     if module == "Detect":
-        return Layer(sources, module, _detect_args(args, strides), 1, channels, strides, (0, Fraction(1)))
+        return Layer(sources, module, _detect_args(args, strides), 1, channels, (0, Fraction(1)))
     values = tuple(_value(a, table) for a in args)
+    complete: tuple[Any, ...]
     if module == "Concat":
         out, complete = _concat(values, sources, channels, strides), (1,)
     elif module == "nn.Upsample":
         out, complete = _upsample(values, n, channels[0], strides[0]), values
     else:
         complete = _scaled_args(module, values, args, channels[0], n, scaling, scale)
-        step = _step(module, complete) ** (1 if SCALED[module][1] else n)
-        out = (complete[1], strides[0] * step)
-    return Layer(
-        sources, module, complete, 1 if SCALED.get(module, (0, False))[1] else n, channels, strides, out
-    )
+        n = 1 if SCALED[module][1] else n  # inside, the repeats are among the args
+        out = (complete[1], strides[0] * _step(module, complete) ** n)
+    return Layer(sources, module, complete, n, channels, out)
 
 
 def _sources(origin: Any, index: int) -> tuple[int, ...]:
@@ -162,9 +160,7 @@ def _sources(origin: Any, index: int) -> tuple[int, ...]:
     sources = tuple(o if o >= 0 else index + o for o in origins)
     for o, source in zip(origins, sources, strict=True):
         if source >= index or source < (0 if index else -1):
-            there = (
-                f"layers 0 to {index - 1} come before it" if index else "layer 0 reads the image: from is -1"
-            )
+            there = f"layers 0 to {index - 1} come before it" if index else "layer 0 reads the image, -1"
             raise TableFault(f"from {o} is out of range: {there}")
     return sources
 
