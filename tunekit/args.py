@@ -34,13 +34,13 @@ OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_word)]
 
 
 def _arg(default: Any, group: str, doc: str, *, tunable: bool = False, **limits: Any) -> Any:
-    extra = {"group": group, "tunable": tunable}
+    extra: Any = {"group": group, "tunable": tunable}
     return Field(default, description=doc, json_schema_extra=extra, allow_inf_nan=False, **limits)
 
 
 def _setting(default: Any, group: str, doc: str, *, tunable: bool = False) -> Any:
     """An argument without a numeric range."""
-    extra = {"group": group, "tunable": tunable}
+    extra: Any = {"group": group, "tunable": tunable}
     return Field(default, description=doc, json_schema_extra=extra)
 
 

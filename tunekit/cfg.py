@@ -24,6 +24,8 @@ class Entry:
 def read_cfg(cfg: str | os.PathLike[str]) -> dict[str, Entry]:
     """The arguments in a file. ArgumentError for one that cannot be read as such."""
     path = Path(cfg)
+    if not os.fspath(cfg):
+        raise ArgumentError("cfg= names no file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -31,34 +33,37 @@ def read_cfg(cfg: str | os.PathLike[str]) -> dict[str, Entry]:
     except (OSError, UnicodeDecodeError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else "not a text file"
         raise ArgumentError(f"cfg={path}: cannot be read ({reason})") from None
-    loader = yaml.SafeLoader(text)
     try:
-        root = loader.get_single_node()
-        if root is None:
-            raise ArgumentError(f"cfg={path}: is empty; write arguments as lines of `name: value`")
-        if not isinstance(root, yaml.MappingNode):
-            raise ArgumentError(f"{path}:{_line(root)}: arguments are lines of `name: value`")
-        return _entries(path, root, loader)
+        return _entries(path, text)
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ArgumentError(f"{where}: is not YAML ({fault.problem})") from None
     except yaml.YAMLError as fault:
         raise ArgumentError(f"cfg={path}: is not YAML ({str(fault).splitlines()[0]})") from None
-    finally:
-        loader.dispose()
 
 
-def _entries(path: Path, root: yaml.MappingNode, loader: yaml.SafeLoader) -> dict[str, Entry]:
+def _entries(path: Path, text: str) -> dict[str, Entry]:
+    loader = yaml.SafeLoader(text)
+    root = loader.get_single_node()
+    if root is None:
+        raise ArgumentError(f"cfg={path}: is empty; write arguments as lines of `name: value`")
+    if not isinstance(root, yaml.MappingNode):
+        raise ArgumentError(f"{path}:{_line(root)}: arguments are lines of `name: value`")
     entries: dict[str, Entry] = {}
     for key_node, value_node in root.value:
         place = f"{path}:{_line(key_node)}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ArgumentError(f"{place}: an argument's name is a word")
         name = str(key_node.value)
         if name in entries:
             raise ArgumentError(f"{place}: {name} is given twice, first at {entries[name].place}")
         if name == "cfg":
             raise ArgumentError(f"{place}: a cfg file cannot name another one")
-        entries[name] = Entry(loader.construct_object(value_node, deep=True), place)
+        try:
+            entries[name] = Entry(loader.construct_object(value_node, deep=True), place)
+        except ValueError as fault:  # a date or a tagged number that is none
+            raise ArgumentError(f"{place}: {name}: {fault}") from None
     return entries
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -106,10 +107,11 @@ def _complain(error: TunekitError) -> None:
 
 def _stdout_is_closed() -> bool:
     """Whether the reader of our output has gone (`tunekit --help | head -1`), and no other pipe."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:
         # What is still buffered would fail once more, noisily, when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
