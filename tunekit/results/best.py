@@ -1,0 +1,78 @@
+"""best_hyperparameters.yaml: the best trial as a file for `tunekit train cfg=...`.
+
+In: the run folder and its trials. Out: the file's text: header lines for people, then the tuned
+arguments, then all others the trial ran with, so that training with the file repeats the trial.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunekit.errors import RunFolderError
+from tunekit.results.trials import FINISHED, METRICS, TrialRow
+
+NOT_CARRIED_OVER = ("project", "name", "exist_ok", "resume")  # where the trial wrote, not what it did
+
+
+def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
+    """The text; `best` is one of `trials`, and trials/<n>/args.yaml says what else it ran with."""
+    header = "".join(f"# {line}\n" for line in _header(run_dir, trials, best))
+    path = run_dir / "trials" / str(best.number) / "args.yaml"
+    others = {
+        name: value
+        for name, value in _read_yaml(path).items()
+        if name not in best.params and name not in NOT_CARRIED_OVER
+    }
+    title = f"the other arguments of trial {best.number}, with which the training repeats it"
+    if not others:
+        title = f"the other arguments are not here: {path.relative_to(run_dir)} is gone"
+    return f"{header}{_dump(best.params)}\n# {title}\n{_dump(others)}"
+
+
+def _header(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> list[str]:
+    states = Counter(row.state for row in trials)
+    finished = sum(states[state] for state in FINISHED)
+    metrics = [
+        f"{name[len('metrics/') : -len('(B)')]} {best.metrics[name]:.5g}"
+        for name in METRICS
+        if name in best.metrics
+    ]
+    return [
+        f"{finished}/{_read_yaml(run_dir / 'args.yaml').get('iterations', '?')} iterations: "
+        f"{states['COMPLETE']} complete, {states['PRUNED']} stopped early, {states['FAIL']} failed",
+        f"best fitness {best.fitness:.5g}, of trial {best.number} ({best.epochs} epochs)",
+        *([", ".join(metrics)] if metrics else []),
+        _gain(trials, best),
+        "train with them: tunekit train cfg=best_hyperparameters.yaml",
+    ]
+
+
+def _gain(trials: Sequence[TrialRow], best: TrialRow) -> str:
+    defaults = next((row for row in trials if row.number == 0), None)
+    if defaults is None or defaults.fitness is None or best.fitness is None:
+        return "gain over the defaults (trial 0): unknown, that trial has no fitness"
+    gain = best.fitness - defaults.fitness
+    share = f" ({gain / defaults.fitness:+.1%})" if defaults.fitness > 0 else ""
+    return f"gain over the defaults (trial 0, {defaults.fitness:.5g}): {gain:+.5g}{share}"
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else ""
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """{} where there is no such file: a trial's folder may have been thrown away."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise RunFolderError(f"{path} cannot be read: {fault}") from fault
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} is damaged: it should be a mapping of arguments")
+    return content

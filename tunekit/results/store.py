@@ -1,0 +1,88 @@
+"""The tables of a run folder, written anew after every trial.
+
+    tune_results.csv           a row a trial
+    results.parquet            a row an epoch
+    best_hyperparameters.yaml  what to train with (best.py)
+
+In: the run folder (and the open study, to save reading it). Every file is whole at any time, and
+writing twice gives the same files. Reads files only: no Ray, no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from tunekit.atomic import write_atomic, write_text
+from tunekit.errors import RunFolderError
+from tunekit.results.best import best_yaml
+from tunekit.results.trials import METRICS, TrialRow, best_trial, read_trials, trials_of
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+__all__ = ["TrialRow", "best_trial", "read_epochs", "read_trials", "trials_of", "write_results"]
+
+
+def write_results(run_dir: Path, study: Study | None = None) -> list[TrialRow]:
+    """Write the three files and return the rows they tell of."""
+    trials = read_trials(run_dir) if study is None else trials_of(study)
+    write_text(run_dir / "tune_results.csv", _csv(trials))
+    epochs = read_epochs(run_dir)
+    write_atomic(run_dir / "results.parquet", lambda file: pyarrow.parquet.write_table(epochs, file))
+    best = best_trial(trials)
+    if best is not None:
+        write_text(run_dir / "best_hyperparameters.yaml", best_yaml(run_dir, trials, best))
+    return trials
+
+
+def read_epochs(run_dir: Path) -> pa.Table:
+    """All epochs of all trials: `trial`, then the columns of trials/*/results.csv."""
+    folders = sorted(
+        (folder for folder in run_dir.glob("trials/*") if folder.name.isdecimal()),
+        key=lambda folder: int(folder.name),
+    )
+    empty = pa.table({"trial": pa.array([], pa.int64()), "epoch": pa.array([], pa.int64())})
+    tables = [_epochs_of(int(folder.name), folder / "results.csv") for folder in folders]
+    present = [table for table in tables if table is not None]
+    return pa.concat_tables([empty, *present], promote_options="default").combine_chunks()
+
+
+def _epochs_of(trial: int, path: Path) -> pa.Table | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None  # before its first epoch
+    columns = content.split(b"\n", 1)[0].decode().strip().split(",")
+    kinds = {name: pa.int64() if name == "epoch" else pa.float64() for name in columns}
+    try:
+        table = pyarrow.csv.read_csv(
+            io.BytesIO(content),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=kinds),
+        )
+    except pa.ArrowInvalid as fault:
+        raise RunFolderError(f"{path} cannot be read: {fault}") from fault
+    return table.add_column(0, "trial", pa.array([trial] * len(table), pa.int64()))
+
+
+def _csv(trials: Sequence[TrialRow]) -> str:
+    names = list(dict.fromkeys(name for row in trials for name in row.params))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["trial", "state", "fitness", *METRICS, *names, "epochs", "seconds", "reason"])
+    for row in trials:
+        measured = [row.metrics.get(name) for name in METRICS]
+        values = [row.params.get(name) for name in names]
+        seconds = None if row.seconds is None else round(row.seconds, 3)
+        writer.writerow(
+            [row.number, row.state, row.fitness, *measured, *values, row.epochs, seconds, row.reason]
+        )
+    return table.getvalue()

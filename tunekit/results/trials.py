@@ -1,0 +1,89 @@
+"""The trials of a tune, as plain rows: what the study in the run folder says about each.
+
+In: <run>/study.journal, or the Optuna study that the search has open. Out: TrialRow, by number. Reads
+only, so it may run beside the search; knows neither Ray nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+JOURNAL = "study.journal"
+METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial. `fitness` is its best epoch's; a failed trial has none."""
+
+    number: int
+    state: str  # RUNNING, COMPLETE, PRUNED (stopped early) or FAIL
+    fitness: float | None
+    params: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)  # of the best epoch, by the names of results.csv
+    epochs: int = 0
+    seconds: float | None = None
+    reason: str = ""  # of a failure
+
+
+def read_trials(run_dir: Path) -> list[TrialRow]:
+    """All trials that were started, as the journal has them now."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = run_dir / JOURNAL
+    if not journal.is_file():  # JournalFileBackend would make it
+        raise RunFolderError(f"{run_dir} is no run folder of tunekit tune: it has no {JOURNAL}")
+    try:
+        # Reading takes no lock, so that of a killed writer does not matter, nor does half a last line.
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        studies = storage.get_all_studies()
+        trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False) if studies else []
+    except (ValueError, KeyError, TypeError, OSError) as fault:
+        raise RunFolderError(f"{journal} cannot be read: {fault}") from fault
+    return _rows(trials)
+
+
+def trials_of(study: Study) -> list[TrialRow]:
+    """The same of a study that is open."""
+    return _rows(study.get_trials(deepcopy=False))
+
+
+def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
+    """The highest fitness among the finished; of equal ones the earlier."""
+    ranked = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
+    return max(ranked, key=lambda row: (row.fitness, -row.number), default=None)
+
+
+def _rows(trials: list[FrozenTrial]) -> list[TrialRow]:
+    return [_row(trial) for trial in trials if trial.state.name != "WAITING"]
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    attributes = trial.user_attrs
+    state = trial.state.name
+    fitness = None
+    if state == "COMPLETE":
+        fitness = trial.value
+    elif state != "FAIL":
+        fitness = max(trial.intermediate_values.values(), default=None)
+    return TrialRow(
+        number=trial.number,
+        state=state,
+        fitness=fitness,
+        params=dict(trial.params),
+        metrics=dict(attributes.get("metrics") or {}),
+        epochs=int(attributes.get("epochs") or max(trial.intermediate_values, default=0)),
+        seconds=attributes.get("seconds"),
+        reason=str(attributes.get("reason") or ""),
+    )
