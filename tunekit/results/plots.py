@@ -51,8 +51,7 @@ def scatter_figure(trials: Sequence[TrialRow], space: Space) -> Figure:
     stopped below all full ones; failed and running ones are absent.
     """
     shown = [row for row in trials if row.fitness is not None and row.state in ("COMPLETE", "PRUNED")]
-    columns = min(6, max(3, math.ceil(math.sqrt(len(space.parameters)))))
-    rows = math.ceil(len(space.parameters) / columns)
+    rows, columns = _grid(len(space.parameters))
     height = rows * PANEL[1] + 0.75
     figure = Figure(figsize=(columns * PANEL[0] + 0.5, height), dpi=DPI, facecolor="white")
     top, bottom = 1 - 0.75 / height, 0.32 / height
@@ -70,6 +69,13 @@ def scatter_figure(trials: Sequence[TrialRow], space: Space) -> Figure:
     _headline(figure, height, "Fitness by hyperparameter", _counts(trials))
     _legend(figure, height, shown)
     return figure
+
+
+def _grid(panels: int) -> tuple[int, int]:
+    """Rows and columns: three to seven across, with as few gaps as can be."""
+    widest = 7 if panels > 18 else 5
+    columns = min(range(3, widest + 1), key=lambda n: (-panels % n + (n < widest - 2) * 2, -n))
+    return math.ceil(panels / columns), columns
 
 
 def _panel(axes: Axes, parameter: Parameter, shown: Sequence[TrialRow], limits: tuple[float, float]) -> None:
@@ -101,8 +107,8 @@ def _panel(axes: Axes, parameter: Parameter, shown: Sequence[TrialRow], limits: 
         )  # fmt: skip
         chosen = best.params[parameter.name]
         value = f"{chosen:.4g}" if isinstance(chosen, float) else str(chosen)
-    axes.set_title(parameter.name, loc="left", fontsize=9, fontweight="bold", color=INK, pad=4)
-    axes.set_title(value, loc="right", fontsize=8, color="#b45309", pad=4)
+    axes.set_title(parameter.name, loc="left", fontsize=9, fontweight="bold", color=INK, y=1.0, pad=4)
+    axes.set_title(value, loc="right", fontsize=8, color="#b45309", y=1.0, pad=4)
 
 
 def _value_axis(axes: Axes, parameter: Parameter) -> None:
@@ -181,6 +187,7 @@ def fitness_figure(trials: Sequence[TrialRow]) -> Figure:
     axes.set_xlabel("trial", color=FAINT, fontsize=9)
     axes.set_ylabel("fitness (mAP50-95)", color=FAINT, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    finished = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
     groups = (("PRUNED", STOPPED, 16), ("COMPLETE", COMPLETE, 22))
     for state, colour, size in groups:
         points = [
@@ -228,7 +235,7 @@ def _fitness_legend(
         label = f"defaults: {defaults:.4f}"
         handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (5, 4)), label=label))
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0.065, 0.905), ncols=len(handles), frameon=False,
+        handles=handles, loc="upper left", bbox_to_anchor=(0.012, 0.905), ncols=len(handles), frameon=False,
         fontsize=8.5, handletextpad=0.5, columnspacing=1.6, labelcolor=INK,
     )  # fmt: skip
 
@@ -251,17 +258,8 @@ def _dot(colour: str, label: str) -> Line2D:
 
 
 def _star(label: str) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        marker="*",
-        color=BEST,
-        markeredgecolor=INK,
-        markeredgewidth=0.6,
-        linestyle="",
-        markersize=11,
-        label=label,
-    )
+    edge = {"markeredgecolor": INK, "markeredgewidth": 0.6}
+    return Line2D([], [], marker="*", color=BEST, linestyle="", markersize=11, label=label, **edge)
 
 
 def _headline(figure: Figure, height: float, title: str, subtitle: str) -> None:

@@ -1,0 +1,93 @@
+"""A small run folder as a tune leaves it, with a real study."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tunekit.args import TrainArgs
+from tunekit.search.space import Space, load_space
+
+SPACE = """\
+lr0: {range: [1.0e-5, 0.1], scale: log, prior: 0.01}
+close_mosaic: {range: [0, 20], scale: int, prior: 10}
+optimizer: {choice: [SGD, AdamW], prior: SGD}
+"""
+COLUMNS = (
+    "epoch,time,train/box_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),"
+    "metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,val/cls_loss,val/dfl_loss,lr,seconds,images_per_second"
+)
+
+
+@dataclass
+class TuneFolder:
+    """Add trials to it in order; the first is the defaults'."""
+
+    path: Path
+    study: optuna.Study
+    space: Space
+
+    def trial(self, curve: list[float], state: str = "COMPLETE", reason: str = "", lr0: float = 0.01) -> int:
+        """A trial with that fitness per epoch, its folder and its line in the study."""
+        self.study.enqueue_trial({**self.space.defaults(), "lr0": lr0})
+        trial = self.study.ask(self.space.distributions())
+        folder = self.path / "trials" / str(trial.number)
+        (folder / "weights").mkdir(parents=True)
+        args = TrainArgs(
+            **trial.params, epochs=30, seed=7, project=str(self.path), name="a trial", exist_ok=True
+        )
+        (folder / "args.yaml").write_text(yaml.safe_dump(args.model_dump(), sort_keys=False))
+        lines = [COLUMNS]
+        for epoch, fitness in enumerate(curve, start=1):
+            trial.report(fitness, epoch)
+            lines.append(",".join(map(repr, [epoch, *[fitness] * 14])))
+            for name in ("best.pt", "last.pt"):
+                (folder / "weights" / name).write_bytes(f"{name} of trial {trial.number}".encode())
+        (folder / "results.csv").write_text("\n".join(lines) + "\n")
+        if curve:
+            best = max(curve)
+            metrics = {name: best for name in COLUMNS.split(",") if name.startswith("metrics/")}
+            trial.set_user_attr("metrics", metrics)
+        trial.set_user_attr("epochs", len(curve))
+        trial.set_user_attr("seconds", 1.5 * len(curve))
+        if reason:
+            trial.set_user_attr("reason", reason)
+        if state != "RUNNING":
+            self.study.tell(trial, max(curve) if state == "COMPLETE" else None, state=TrialState[state])
+        return trial.number
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            os.path.relpath(path, self.path): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file()
+        }
+
+
+def new_tune_folder(path: Path, iterations: int = 10) -> TuneFolder:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.mkdir()
+    (path / "space.yaml").write_text(SPACE)
+    (path / "args.yaml").write_text(f"iterations: {iterations}\n")
+    storage = JournalStorage(JournalFileBackend(str(path / "study.journal")))
+    study = optuna.create_study(storage=storage, direction="maximize", study_name=path.name)
+    return TuneFolder(path, study, load_space(str(path / "space.yaml")))
+
+
+def typical_tune_folder(path: Path) -> TuneFolder:
+    """Six trials: the defaults, a better one, a stopped one, a failed one, one as good, one running."""
+    folder = new_tune_folder(path)
+    folder.trial([0.1, 0.3, 0.4])
+    folder.trial([0.2, 0.5, 0.45], lr0=0.02)
+    folder.trial([0.05], state="PRUNED", lr0=0.09)
+    folder.trial([0.1], state="FAIL", reason="the loss is not finite, at epoch 2", lr0=0.1)
+    folder.trial([0.2, 0.3, 0.5], lr0=0.005)
+    folder.trial([0.3, 0.6], state="RUNNING", lr0=0.03)
+    return folder
