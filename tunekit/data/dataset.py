@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = (
     ".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
 )  # fmt: skip
-ABSENT = ("", "null", "~", "none")
+ABSENT = ("", "null", "~")
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,14 @@ def _all_at_once(lines: list[bytes], nc: int) -> np.ndarray | None:
         boxes = np.array([[float(word) for word in row] for row in rows])
     except ValueError:
         return None
-    classes, xywh = boxes[:, 0], boxes[:, 1:].astype(np.float32)
-    usable = (classes >= 0).all() and (classes < nc).all() and (classes == np.floor(classes)).all()
-    usable = usable and (xywh >= 0).all() and (xywh <= 1).all() and (xywh[:, 2:] > 0).all()
-    boxes = np.column_stack([classes, xywh]).astype(np.float32)
-    return boxes if usable and len({row.tobytes() for row in boxes}) == len(boxes) else None
+    classes = boxes[:, 0]
+    known = (classes < nc).all() and (classes == np.floor(classes)).all()
+    if not (known and (boxes >= 0).all() and (boxes[:, 1:] <= 1).all()):
+        return None
+    boxes = boxes.astype(np.float32)
+    if not (boxes[:, 3:] > 0).all() or len({row.tobytes() for row in boxes}) < len(boxes):
+        return None
+    return boxes
 
 
 def _one_by_one(lines: list[bytes], nc: int, source: str) -> tuple[np.ndarray, list[Problem]]:
