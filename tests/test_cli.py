@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -93,13 +92,16 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.stderr.strip() == ""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        tunekit_command("--help")
-        seconds.append(time.perf_counter() - start)
-    # The promise is half a second on a machine with nothing else to do; this one may be busy.
-    assert min(seconds) < 1.5
+    # Processor time, as the machine may be busy; alone on one, the wall clock shows the same.
+    assert min(processor_seconds("--help") for _ in range(3)) < 0.5
+    assert min(processor_seconds("tune", "--help") for _ in range(3)) < 1.0
+
+
+def processor_seconds(*words: str) -> float:
+    before = os.times()
+    tunekit_command(*words)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
