@@ -29,6 +29,7 @@ INK, FAINT, GRID = "#1f2937", "#6b7280", "#eceff3"
 COMPLETE, STOPPED, FAILED, BEST = "#1d4ed8", "#b6c2d2", "#dc2626", "#f59e0b"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#60a5fa", "#1d4ed8", "#172554"])
 PANEL = (2.35, 1.95)  # inches
+HEAD = 0.85  # above the panels: title, counts, legend
 DPI = 130
 
 
@@ -52,11 +53,11 @@ def scatter_figure(trials: Sequence[TrialRow], space: Space) -> Figure:
     """
     shown = [row for row in trials if row.fitness is not None and row.state in ("COMPLETE", "PRUNED")]
     rows, columns = _grid(len(space.parameters))
-    height = rows * PANEL[1] + 0.75
+    height = rows * PANEL[1] + HEAD
     figure = Figure(figsize=(columns * PANEL[0] + 0.5, height), dpi=DPI, facecolor="white")
-    top, bottom = 1 - 0.75 / height, 0.32 / height
+    top, bottom = 1 - (HEAD + 0.15) / height, 0.32 / height
     figure.subplots_adjust(
-        left=0.62 / (columns * PANEL[0] + 0.5), right=0.985, top=top, bottom=bottom, wspace=0.12, hspace=0.55
+        left=0.62 / (columns * PANEL[0] + 0.5), right=0.985, top=top, bottom=bottom, wspace=0.12, hspace=0.5
     )
     limits = _fitness_limits(shown)
     for index, parameter in enumerate(space.parameters):
@@ -97,7 +98,14 @@ def _panel(axes: Axes, parameter: Parameter, shown: Sequence[TrialRow], limits: 
             density = _density(axes, across, up, limits)
             order = np.argsort(density)
             axes.scatter(
-                across[order], up[order], s=14, c=density[order], cmap=DENSITY, vmin=0, vmax=1, linewidths=0
+                across[order],
+                up[order],
+                s=14 if len(shown) > 60 else 24,
+                c=density[order],
+                cmap=DENSITY,
+                vmin=0,
+                vmax=1,
+                linewidths=0,
             )
     value = ""
     if best is not None and best.fitness is not None and parameter.name in best.params:
@@ -123,12 +131,12 @@ def _value_axis(axes: Axes, parameter: Parameter) -> None:
         axes.set_xscale("log")
         margin = (high / low) ** 0.04
         axes.set_xlim(low / margin, high * margin)
-        if high / low >= 10:
-            decades = math.log10(high / low)
+        decades = math.log10(high / low)
+        if decades > 2:
             axes.xaxis.set_major_locator(LogLocator(numticks=5 if decades > 4 else 4))
             axes.xaxis.set_major_formatter(LogFormatterSciNotation())
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if decades > 0.6 else MaxNLocator(4))
             axes.xaxis.set_major_formatter("{x:g}")
     elif parameter.scale == "logit":
         axes.set_xscale("logit")
@@ -247,8 +255,9 @@ def _legend(figure: Figure, height: float, shown: Sequence[TrialRow]) -> None:
         handles.append(_dot(STOPPED, "stopped early"))
     if best is not None:
         handles.append(_star(f"best: {best.fitness:.4f}, trial {best.number}"))
+    corner = (0.08 / figure.get_figwidth(), 1 - 0.48 / height)
     figure.legend(
-        handles=handles, loc="upper right", bbox_to_anchor=(0.99, 1 - 0.05 / height), ncols=len(handles),
+        handles=handles, loc="upper left", bbox_to_anchor=corner, ncols=len(handles),
         frameon=False, fontsize=8.5, handletextpad=0.3, columnspacing=1.4, labelcolor=INK,
     )  # fmt: skip
 
