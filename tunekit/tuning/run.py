@@ -1,0 +1,309 @@
+"""`tunekit tune`: TuneArgs in, a finished (or interrupted) run folder out, as results.run.Run.
+
+The story of a search, new or resumed: plan, folder, study, Ray, trials, the answer. Everything that must
+survive is in the run folder; a resume is a new Ray Tuner seeded from the study there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from ray import tune as ray_tune
+from ray.tune.error import TuneError
+from rich.console import Console
+
+from tunekit.args import TrainArgs, TuneArgs, build_args
+from tunekit.atomic import write_text
+from tunekit.data.cache import open_split
+from tunekit.data.dataset import load_data_config
+from tunekit.data.labels import summarize
+from tunekit.errors import ArgumentError, RunFolderError, TrainingError, TunekitError
+from tunekit.results.folder import lock_run, new_run_folder
+from tunekit.results.run import Run
+from tunekit.results.trials import TrialRow, best_trial, trials_of
+from tunekit.search.samplers import make_sampler
+from tunekit.search.space import load_space
+from tunekit.tuning.board import Board
+from tunekit.tuning.books import Books
+from tunekit.tuning.cluster import available, running_ray
+from tunekit.tuning.control import Control
+from tunekit.tuning.display import Display
+from tunekit.tuning.plan import Plan, make_plan
+from tunekit.tuning.resources import Machine, Slots, plan_slots
+from tunekit.tuning.schedulers import make_scheduler
+from tunekit.tuning.searcher import StudySearcher
+from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
+from tunekit.tuning.terminal import chatter_to
+from tunekit.tuning.trial import Job, TuneTrial
+from tunekit.tuning.watcher import WORDS, Ending, Watcher
+
+BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
+CHANGEABLE_ON_RESUME = (
+    "iterations",
+    "concurrent",
+    "cpus",
+    "gpus",
+    "device",
+    "threads",
+    "loader_workers",
+    "cache",
+    "resume",
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of the data set before the first trial."""
+
+    names: list[str]
+    training: int
+    validation: int
+    problems: str
+
+    def fingerprint(self) -> dict[str, object]:
+        return {"names": self.names, "training images": self.training, "validation images": self.validation}
+
+
+def tune(args: TuneArgs) -> Run:
+    """Search until `iterations` trials are done; returns the run.
+
+    Raises TunekitError for what the user can mend, KeyboardInterrupt after Ctrl-C; in both cases the folder
+    is whole and `resume=` goes on with it.
+    """
+    folder = Path(args.resume) if args.resume is not None else None
+    if folder is not None:
+        args = _resumed_args(args, folder)
+    machine = available()
+    slots = plan_slots(args, machine)
+    data = _look_at_data(args)
+    plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
+    new = folder is None
+    if folder is None:
+        folder = new_run_folder(
+            args.project, args.name or f"{Path(args.model).stem}-{Path(args.data).stem}", args.exist_ok
+        )
+    folder = folder.resolve()
+    with lock_run(folder):
+        _write_call(folder, args, plan)
+        sampler = make_sampler(args.sampler, plan.space, args.seed)
+        if new:
+            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint())
+        else:
+            study = open_study(folder, sampler)
+            check_same_data(folder, study, data.fingerprint())
+        _say(_opening(folder, args, plan, slots, data, study))
+        _search(folder, args, plan, slots, machine, study)
+        trials = trials_of(study)
+        _raise_if_all_failed(trials, folder)
+        _say(_answer(folder, trials))
+    return Run(folder)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _look_at_data(args: TuneArgs) -> Data:
+    """Checks both splits before anything starts, and decodes them once for all trials."""
+    config = load_data_config(args.data)
+    training = open_split(config, "train", args.imgsz, args.cache, args.fraction)
+    validation = open_split(config, "val", args.imgsz, args.cache)
+    problems = summarize([*training.problems, *validation.problems])
+    return Data(list(config.names), len(training), len(validation), problems)
+
+
+def _new_plan(args: TuneArgs, data: Data, slots: Slots) -> Plan:
+    space = load_space(args.space)
+    threads = args.threads or slots.cpus
+    return make_plan(args, space, len(data.names), data.training, slots.device, threads)
+
+
+def _resumed_args(args: TuneArgs, folder: Path) -> TuneArgs:
+    """The run's own arguments; beside resume= only those of the machine, and iterations, may be given."""
+    path = folder / "args.yaml"
+    try:
+        recorded = yaml.safe_load(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunFolderError(f"resume={folder}: no run is there ({path} is missing)") from None
+    except (OSError, yaml.YAMLError) as fault:
+        raise RunFolderError(f"resume={folder}: {path} cannot be read ({fault})") from fault
+    if not isinstance(recorded, dict) or "iterations" not in recorded:
+        raise RunFolderError(
+            f"resume={folder}: that is no run of tunekit tune; to go on with a training: "
+            f"tunekit train resume={folder}"
+        )
+    fixed = sorted(args.model_fields_set - set(CHANGEABLE_ON_RESUME))
+    if fixed:
+        raise ArgumentError(
+            f"{fixed[0]}= cannot be changed while resuming: {folder} goes on with its own arguments; "
+            "leave it out"
+        )
+    given = {name: getattr(args, name) for name in args.model_fields_set}
+    return build_args(TuneArgs, {**recorded, **given, "resume": str(folder)}, where=str(path))
+
+
+def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
+    """The plan the run began with, on the machine as it is now."""
+    try:
+        recorded = yaml.safe_load((folder / BASE).read_text())
+    except (OSError, yaml.YAMLError) as fault:
+        raise RunFolderError(f"resume={folder}: {folder / BASE} cannot be read ({fault})") from fault
+    here = {
+        "device": slots.device,
+        "threads": args.threads or slots.cpus,
+        "loader_workers": args.loader_workers,
+        "cache": args.cache,
+    }
+    base = build_args(TrainArgs, {**recorded, **here}, where=str(folder / BASE))
+    return Plan(base, load_space(str(folder / "space.yaml")))
+
+
+def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
+    """What a resume reads. args.yaml comes last: with it the folder is a run."""
+    write_text(folder / "space.yaml", plan.space.to_yaml())
+    write_text(folder / BASE, yaml.safe_dump(plan.base.model_dump(), sort_keys=False))
+    call = args.model_copy(update={"resume": None})
+    write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
+
+
+def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Machine, study: Study) -> None:
+    """Run what is left of the trials. Whatever ends it early is raised once everything is in order."""
+    before = handed_out(study)
+    curves = {trial.number: trial.intermediate_values for trial in before}
+    scheduler = make_scheduler(args, plan.base, curves)
+    control = Control()
+    searcher = StudySearcher(
+        study, plan.space, folder, iterations=args.iterations, concurrent=slots.concurrent, control=control
+    )
+    books = Books(folder, study)
+    if not searcher.left:
+        books.update(final=True)
+        return
+    board = _board(args, plan, slots, before)
+    with chatter_to(folder / "ray.log") as terminal, control.catching_interrupts():
+        display = Display(
+            Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
+        )
+        with running_ray(slots, machine), display, tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
+            job = Job(folder, plan, Path.cwd())
+            tuner = ray_tune.Tuner(
+                ray_tune.with_resources(
+                    ray_tune.with_parameters(TuneTrial, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}
+                ),
+                tune_config=ray_tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    num_samples=searcher.left,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: str(trial.config["number"]),
+                ),
+                run_config=ray_tune.RunConfig(
+                    name="tune",
+                    storage_path=scratch,
+                    verbose=0,
+                    callbacks=[Watcher(searcher, study, books, display, control)],
+                    checkpoint_config=ray_tune.CheckpointConfig(
+                        checkpoint_at_end=False
+                    ),  # trials keep their own
+                    failure_config=ray_tune.FailureConfig(max_failures=1),  # the process died: once more
+                ),
+            )
+            try:
+                tuner.fit()
+            except (Ending, TuneError) as fault:
+                if not control.ending:
+                    raise RuntimeError(
+                        f"Ray Tune ended the search; its words are in {folder / 'ray.log'}"
+                    ) from fault
+    if control.ending:
+        _end_early(folder, control, books)
+    books.update(final=True)
+
+
+def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial]) -> Board:
+    """The table as earlier sittings of this search left it."""
+    board = Board(args.iterations, plan.base.epochs, slots.concurrent)
+    for trial in before:
+        line = board.began(trial.number, trial.params)
+        line.epoch = max(trial.intermediate_values, default=0)
+        line.best = best_value(trial)
+        line.state = WORDS.get(trial.state, "waiting")
+        line.reason = trial.user_attrs.get("reason", "")
+    return board
+
+
+def _end_early(folder: Path, control: Control, books: Books) -> None:
+    command = f"tunekit tune resume={_as_typed(folder)}"
+    if control.interrupted:
+        books.update(final=True)
+        _say(f"interrupted; go on with: {command}")
+        raise KeyboardInterrupt
+    if isinstance(control.fault, TunekitError):
+        raise type(control.fault)(f"{control.fault}; then go on with: {command}") from control.fault
+    assert control.fault is not None
+    raise control.fault
+
+
+def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Data, study: Study) -> str:
+    lines = [data.problems] if data.problems else []
+    lines.append(
+        f"{plan.base.model} on {plan.base.data}: {data.training} training and {data.validation} validation "
+        f"images, {len(data.names)} classes"
+    )
+    lines += plan.notes
+    over = sum(trial.state.is_finished() for trial in handed_out(study))
+    trials = f"{args.iterations} trials" + (f", {over} of them done before" if over else "")
+    lines.append(
+        f"{trials}, of {plan.base.epochs} epochs, {slots}; {args.sampler} over {len(plan.space.parameters)} "
+        f"hyperparameters, {args.scheduler} -> {_as_typed(folder)}"
+    )
+    return "\n".join(lines)
+
+
+def _raise_if_all_failed(trials: list[TrialRow], folder: Path) -> None:
+    if trials and all(trial.state == "FAIL" for trial in trials):
+        raise TrainingError(
+            f"all {len(trials)} trials failed; {_commonest_reason(trials)}. "
+            f"All reasons are in {_as_typed(folder / 'tune_results.csv')}"
+        )
+
+
+def _commonest_reason(trials: list[TrialRow]) -> str:
+    reasons = Counter(trial.reason for trial in trials if trial.state == "FAIL")
+    reason, count = reasons.most_common(1)[0]
+    return f"the commonest reason ({count} of {reasons.total()}): {reason}"
+
+
+def _answer(folder: Path, trials: list[TrialRow]) -> str:
+    best, defaults = best_trial(trials), trials[0]
+    counts = Counter(trial.state for trial in trials)
+    told = [(counts["COMPLETE"], "done"), (counts["PRUNED"], "stopped early"), (counts["FAIL"], "failed")]
+    lines = [f"{len(trials)} trials: " + ", ".join(f"{count} {word}" for count, word in told if count)]
+    if counts["FAIL"]:
+        lines.append(_commonest_reason(trials))
+    if best is None or best.fitness is None:
+        return "\n".join(lines)
+    if best.number == 0:
+        gain = "trial 0, the defaults themselves: no other trial beat them"
+    elif defaults.fitness is None:
+        gain = f"trial {best.number}; the defaults (trial 0) have no score to compare with"
+    else:
+        gain = f"trial {best.number}, {best.fitness - defaults.fitness:+.4f} against the defaults (trial 0)"
+    lines.append(f"best mAP50-95 {best.fitness:.4f}: {gain}; one seed, on the validation split")
+    lines.append(f"results and the best weights are in {_as_typed(folder)}")
+    lines.append(f"train with the best: tunekit train cfg={_as_typed(folder / 'best_hyperparameters.yaml')}")
+    return "\n".join(lines)
+
+
+def _as_typed(path: Path) -> str:
+    """Relative to where the user is, when it is below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,149 @@
+"""Asks the study what to try next and tells it what came of it: Ray Tune's Searcher over an Optuna study.
+
+Interrupted trials (RUNNING in the study when it is opened) are handed out first, under their numbers. What a
+trial was: COMPLETE when it trained to its end, PRUNED when the scheduler stopped it (Ray then calls only
+on_trial_complete), FAIL with its reason otherwise. Never raises into Ray, which would run the trial again: a
+fault of ours ends the search through `Control`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+from ray.tune.search import Searcher
+
+from tunekit.search.space import Space
+from tunekit.tuning.control import Control
+from tunekit.tuning.curves import FITNESS, read_curve
+from tunekit.tuning.study import handed_out, writes
+from tunekit.tuning.trial import trial_folder
+
+
+class StudySearcher(Searcher):
+    """Hands out `iterations` trials in all, never more than `concurrent` at a time."""
+
+    def __init__(
+        self, study: Study, space: Space, run: Path, *, iterations: int, concurrent: int, control: Control
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._study, self._space, self._run = study, space, run
+        self._iterations, self._concurrent, self._control = iterations, concurrent, control
+        trials = handed_out(study)
+        self._count = len(trials)
+        self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        self._live: dict[str, Trial] = {}  # by Ray's id
+
+    @property
+    def left(self) -> int:
+        """Trials still to be handed out."""
+        return len(self._interrupted) + max(0, self._iterations - self._count)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if self._control.ending or not self.left:
+            return Searcher.FINISHED
+        if len(self._live) >= self._concurrent:
+            return None  # ask again when a trial has ended: the sampler will know more then
+        with self._guarded():
+            trial = self._interrupted_trial() if self._interrupted else self._new_trial()
+            self._live[trial_id] = trial
+            return {"number": trial.number, "params": trial.params}
+        return Searcher.FINISHED
+
+    def _new_trial(self) -> Trial:
+        trial = self._study.ask(fixed_distributions=self._space.distributions())
+        self._count += 1
+        trial.set_user_attr("started", time.time())
+        return trial
+
+    def _interrupted_trial(self) -> Trial:
+        number = self._interrupted.pop(0)
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        trial = Trial(self._study, frozen._trial_id)
+        self._sync(trial)
+        return trial
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with self._guarded():
+            self._report(self._live[trial_id], {result["epoch"]: result["fitness"]})
+            if result.get("note"):
+                self._live[trial_id].set_user_attr("note", result["note"])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if self._control.ending:
+            return  # not the trial's doing: it stays RUNNING and goes on with the next resume
+        with self._guarded():
+            if error or result is None:
+                return  # `died` comes next, and knows why
+            trial = self._live.pop(trial_id)
+            if result.get("halted"):
+                self._control.fail(result["halted"])
+            elif result.get("failed"):
+                self._fail(trial, result["failed"])
+            else:
+                self._end(trial, bool(result.get("finished")), result.get("note"))
+
+    def died(self, trial_id: str, reason: str) -> None:
+        """Ray gave the trial up."""
+        with self._guarded():
+            self._fail(self._live.pop(trial_id), reason)
+
+    def _end(self, trial: Trial, finished: bool, note: str | None) -> None:
+        curve = self._describe(trial)
+        if note:
+            trial.set_user_attr("note", note)
+        if not curve:
+            self._fail(trial, f"its results.csv in {trial_folder(self._run, trial.number)} is gone")
+        elif finished:
+            self._study.tell(trial, max(row[FITNESS] for row in curve))
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        self._describe(trial)
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def _describe(self, trial: Trial) -> list[dict[str, float]]:
+        """Write the trial's user attributes from its curve; the curve."""
+        curve = self._sync(trial)
+        if curve:
+            best = max(curve, key=lambda row: row[FITNESS])
+            trial.set_user_attr("metrics", {name: value for name, value in best.items() if "/" in name})
+            trial.set_user_attr("seconds", curve[-1]["time"])
+        trial.set_user_attr("epochs", len(curve))
+        trial.set_user_attr("finished", time.time())
+        return curve
+
+    def _sync(self, trial: Trial) -> list[dict[str, float]]:
+        """Report epochs that the folder has and the study has not: their news died with a process."""
+        curve = read_curve(trial_folder(self._run, trial.number))
+        self._report(trial, {int(row["epoch"]): row[FITNESS] for row in curve})
+        return curve
+
+    def _report(self, trial: Trial, values: dict[int, float]) -> None:
+        known = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for epoch, fitness in values.items():
+            if epoch not in known:
+                trial.report(fitness, epoch)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._control.guarding(), writes(self._run):
+            yield
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,108 @@
+"""The search's one record: an Optuna study in <run>/study.journal, written by the driver alone.
+
+Trial states there: WAITING (the defaults, enqueued), RUNNING (also when a killed search left it so), COMPLETE
+(value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness by epoch, from 1.
+User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, started, finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from tunekit.errors import RunFolderError
+from tunekit.results.trials import JOURNAL
+
+DATA_KEY = "data"
+
+
+def create_study(run: Path, sampler: BaseSampler, defaults: dict[str, Any], data: dict[str, Any]) -> Study:
+    """A new study whose trial 0 is `defaults`; `data` says what its scores were measured on."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with writes(run):
+        study = optuna.create_study(
+            storage=_storage(run), study_name=run.name, direction="maximize", sampler=sampler
+        )
+        study.set_user_attr(DATA_KEY, data)
+        study.enqueue_trial(defaults)
+    return study
+
+
+def open_study(run: Path, sampler: BaseSampler) -> Study:
+    """The study of a run that is to go on. Call it with the run's lock held: it mends what a kill left."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = run / JOURNAL
+    if not journal.exists():
+        raise RunFolderError(f"resume={run}: no tune is there ({journal} is missing)")
+    with writes(run):
+        _mend(journal)
+    try:
+        storage = _storage(run)
+        (summary,) = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=summary, storage=storage, sampler=sampler)
+    except (ValueError, KeyError) as fault:
+        raise RunFolderError(f"{journal} cannot be read ({fault}); start a new run") from fault
+
+
+def check_same_data(run: Path, study: Study, data: dict[str, Any]) -> None:
+    """Scores of two data sets cannot be compared: RunFolderError if the study's is not `data`."""
+    recorded = study.user_attrs.get(DATA_KEY)
+    for key, value in data.items():
+        was = None if recorded is None else recorded.get(key)
+        if was != value:
+            raise RunFolderError(
+                f"resume={run}: this run belongs to another data set: {key} were {_short(was)}, now they are "
+                f"{_short(value)}; scores on the two cannot be compared, so start a new run"
+            )
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def handed_out(study: Study) -> list[FrozenTrial]:
+    """All trials that have ever been started."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+
+
+def best_value(trial: FrozenTrial) -> float | None:
+    """The best epoch's fitness; None before the first."""
+    return max(trial.intermediate_values.values(), default=None)
+
+
+@contextmanager
+def writes(run: Path) -> Iterator[None]:
+    """Faults of the disk inside, as RunFolderError."""
+    try:
+        yield
+    except OSError as fault:
+        raise RunFolderError(
+            f"cannot write {run / JOURNAL}: {fault.strerror or fault}. Free some space or mend its rights"
+        ) from fault
+
+
+def _storage(run: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(run / JOURNAL)))
+
+
+def _mend(journal: Path) -> None:
+    """Drop what a killed writer left: half a last line, which Optuna would append to, and its lock, which
+    Optuna would wait for half a minute."""
+    with journal.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+    lock = Path(f"{journal}.lock")
+    if lock.is_symlink() or lock.exists():
+        lock.unlink()

@@ -1,0 +1,84 @@
+"""Ray Tune's events -> the display, the run folder's books, and the end before its time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from optuna.study import Study
+from optuna.trial import TrialState
+from ray.exceptions import RayActorError
+from ray.tune import Callback
+
+from tunekit.tuning.books import Books
+from tunekit.tuning.control import Control
+from tunekit.tuning.display import Display
+from tunekit.tuning.searcher import StudySearcher
+
+WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+
+
+class Ending(Exception):
+    """Leaves Tune's loop; why is in Control."""
+
+
+class Watcher(Callback):
+    """Runs on the driver, between the trials' results."""
+
+    def __init__(
+        self, searcher: StudySearcher, study: Study, books: Books, display: Display, control: Control
+    ) -> None:
+        self._searcher = searcher
+        self._study, self._books, self._display, self._control = study, books, display, control
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Called ten times a second or oftener: where a search ends before its time."""
+        if not self._control.ending:
+            return
+        for trial in trials:
+            # Not asked to stop: that would wait for the epoch. What a trial wrote is whole at any moment.
+            if trial.temporary_state.ray_actor is not None:
+                ray.kill(trial.temporary_state.ray_actor)
+        raise Ending
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._display.began(trial.config["number"], trial.config["params"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._display.say(f"trial {trial.config['number']}: its process broke off; it is started once more")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result.get("failed") or result.get("halted"):
+            return
+        if result.get("note"):
+            self._display.say(f"trial {result['number']}: {result['note']}")
+        self._display.epoch(result["number"], result["epoch"], result["fitness"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ended(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if not self._control.ending:
+            self._searcher.died(trial.trial_id, _why(trial.get_pickled_error()))
+        self._ended(trial)
+
+    def _ended(self, trial: Any) -> None:
+        if self._control.ending:
+            return
+        with self._control.guarding():
+            number = trial.config["number"]
+            frozen = self._study.get_trials(deepcopy=False)[number]
+            self._books.update()
+            self._display.ended(number, WORDS[frozen.state], frozen.user_attrs.get("reason", ""))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles it for a restore that is not ours."""
+        return {}
+
+
+def _why(fault: Exception | None) -> str:
+    if fault is None or isinstance(fault, RayActorError):
+        return "its process died, and died again when it was started anew (killed, or out of memory?)"
+    return f"its process broke off twice: {type(fault).__name__}: {str(fault).splitlines()[0]}"
