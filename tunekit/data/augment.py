@@ -101,10 +101,10 @@ def _composed(
     index: int,
     a: Augmentation,
     rng: np.random.Generator,
-    mixing: bool,
+    mix: bool,
 ) -> np.ndarray:
     """Mosaic or letterbox, copy-paste, and the view of it."""
-    scene = mosaic(source, index, rng) if mixing and rng.random() < a.mosaic else letterboxed(source, index)
-    if mixing and a.copy_paste:
+    scene = mosaic(source, index, rng) if mix and rng.random() < a.mosaic else letterboxed(source, index)
+    if mix and a.copy_paste:
         scene = with_pasted_objects(scene, a.copy_paste, rng)
     return take_view(scene, a, rng, image)

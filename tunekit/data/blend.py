@@ -33,7 +33,8 @@ def cutmix(image: np.ndarray, targets: np.ndarray, partner: Partner, rng: np.ran
     rectangle is found, or when the partner has no object in it.
     """
     rectangles = _rectangles(len(image), rng)
-    free = ~(covered(targets[:, 1:], by=rectangles) > 0).any(axis=1) & _filled(rectangles)
+    taken = (covered(targets[:, 1:], by=rectangles) > 0).any(axis=1)
+    free = ~taken & (rectangles[:, 2:] > rectangles[:, :2]).all(axis=1)
     if not free.any():
         return targets
     rectangle = rectangles[free.argmax()]
@@ -54,7 +55,3 @@ def _rectangles(size: int, rng: np.random.Generator) -> np.ndarray:
     side = np.floor(size * np.sqrt(1 - rng.beta(1.0, 1.0, RECTANGLES)))[:, None]
     corner = rng.integers(0, size, (RECTANGLES, 2)) - side // 2
     return np.concatenate((corner, corner + side), axis=1).clip(0, size).astype(np.float32)
-
-
-def _filled(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

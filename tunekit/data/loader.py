@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class TrainLoader:
         self._source, self._augmentation = source, augmentation
         self._batch, self._seed, self._workers = batch, seed, workers
         self._rank, self._world = rank, world
-        self._running: Generator[Batch, None, None] | None = None
+        self._running: WeakSet[Generator[Batch, None, None]] = WeakSet()
 
     def __len__(self) -> int:
         """Batches an epoch on this rank; the last one may be smaller."""
@@ -71,12 +72,14 @@ class TrainLoader:
             return _Assembly(self._source, order[positions], (self._source.imgsz,) * 2, draw)
 
         starts = range(0, len(positions), self._batch)
-        self._running = in_order((assembly(positions[i : i + self._batch]) for i in starts), self._workers)
-        return self._running
+        batches = in_order((assembly(positions[i : i + self._batch]) for i in starts), self._workers)
+        self._running.add(batches)
+        return batches
 
     def close(self) -> None:
-        """Ends the epoch under way and its threads."""
-        self._running = _closed(self._running)
+        """Ends what is under way, and its threads."""
+        for running in list(self._running):
+            running.close()
 
 
 class ValLoader:
@@ -84,7 +87,7 @@ class ValLoader:
 
     def __init__(self, source: ImageSource, *, batch: int, workers: int, stride: int = 32) -> None:
         self._source, self._workers = source, workers
-        self._running: Generator[Batch, None, None] | None = None
+        self._running: WeakSet[Generator[Batch, None, None]] = WeakSet()
         ratio = source.shapes[:, 0] / source.shapes[:, 1]  # height over width
         order = np.argsort(ratio, kind="stable")
         self._records = [order[i : i + batch] for i in range(0, len(order), batch)]
@@ -94,10 +97,10 @@ class ValLoader:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        assemblies = (self._assembly(*part) for part in zip(self._records, self._shapes))
-        self._running = in_order(assemblies, self._workers)
-        return self._running
+        assemblies = (self._assembly(*part) for part in zip(self._records, self._shapes, strict=True))
+        batches = in_order(assemblies, self._workers)
+        self._running.add(batches)
+        return batches
 
     def _assembly(self, records: np.ndarray, shape: tuple[int, int]) -> _Assembly:
         def draw(row: int, out: np.ndarray) -> np.ndarray:
@@ -106,8 +109,9 @@ class ValLoader:
         return _Assembly(self._source, records, shape, draw)
 
     def close(self) -> None:
-        """Ends the iteration under way and its threads."""
-        self._running = _closed(self._running)
+        """Ends what is under way, and its threads."""
+        for running in list(self._running):
+            running.close()
 
 
 def _batch_shape(ratio: np.ndarray, imgsz: int, stride: int) -> tuple[int, int]:
@@ -169,8 +173,3 @@ class _Assembly(Assembly[Batch]):
             boxes=targets[:, 1:].contiguous(),
             records=torch.from_numpy(self._records.astype(np.int64)),
         )
-
-
-def _closed(running: Generator[Batch, None, None] | None) -> None:
-    if running is not None:
-        running.close()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SMALLEST_SIDE = 2.0  # pixels; a box keeps both sides above it,
 SMALLEST_SHARE = 0.10  # more than this share of its (scaled) area in the image,
 LARGEST_ASPECT = 100.0  # and a shape below this
+NEAREST = 1e-6  # points of the canvas nearer to the camera, or behind it, are not seen
 
 
 def take_view(
@@ -98,7 +99,8 @@ def warp(scene: Scene, matrix: np.ndarray, out: np.ndarray) -> None:
     back = np.linalg.inv(matrix)
     corners = back @ np.array([[0, size, size, 0], [0, 0, size, size], [1, 1, 1, 1]])
     left, top, right, bottom = 0, 0, scene.side, scene.side
-    if (corners[2] > 1e-6).all():  # else the horizon is in view, and the corners do not bound what is seen
+    horizon = (corners[2] <= NEAREST).any()
+    if not horizon:  # else the corners do not bound what is seen
         seen = corners[:2] / corners[2]
         (a, b), (c, d) = np.floor(seen.min(axis=1)) - 2, np.ceil(seen.max(axis=1)) + 2
         left, top, right, bottom = int(max(a, 0)), int(max(b, 0)), int(min(c, right)), int(min(d, bottom))
@@ -109,17 +111,19 @@ def warp(scene: Scene, matrix: np.ndarray, out: np.ndarray) -> None:
     paint(scene, left, top, pixels)
     to_centres = np.array([[1, 0, -0.5 - left], [0, 1, -0.5 - top], [0, 0, 1]])
     from_centres = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    back = to_centres @ back @ from_centres
-    options = {
-        "dst": out,
-        "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        "borderMode": cv2.BORDER_CONSTANT,
-        "borderValue": (FILL, FILL, FILL),
-    }
-    if matrix[2, 0] or matrix[2, 1]:
-        cv2.warpPerspective(pixels, back, (size, size), **options)
-    else:
-        cv2.warpAffine(pixels, back[:2], (size, size), **options)
+    cv2.warpPerspective(
+        pixels,
+        to_centres @ back @ from_centres,
+        (size, size),
+        dst=out,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(FILL, FILL, FILL),
+    )
+    if horizon:
+        x = np.arange(size) + 0.5
+        behind = back[2, 0] * x + (back[2, 1] * x + back[2, 2])[:, None] <= NEAREST
+        out[behind] = FILL
 
 
 def moved(targets: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -127,7 +131,7 @@ def moved(targets: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     corners = np.ones((len(targets), 4, 3))
     corners[:, :, :2] = targets[:, [1, 2, 3, 2, 3, 4, 1, 4]].reshape(-1, 4, 2)
     corners = corners @ matrix.T
-    in_front = corners[:, :, 2:] > 1e-6
+    in_front = corners[:, :, 2:] > NEAREST
     points = corners[:, :, :2] / np.where(in_front, corners[:, :, 2:], 1.0)
     points = np.where(in_front.all(axis=1, keepdims=True), points, 0.0)
     new = np.empty_like(targets)
