@@ -137,6 +137,20 @@ def test_every_bad_image_and_line_is_told_and_the_rest_is_used(data_set: DataSet
     assert split.class_counts.tolist() == [3, 2]
 
 
+def test_names_that_are_not_utf8_are_used_and_told(data_set: DataSet) -> None:
+    source = data_set()
+    images, labels = source.parent / "images/train", source.parent / "labels/train"
+    try:
+        (images / "000.png").rename(os.fsdecode(os.fsencode(images) + b"/\xff.png"))
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    Path(os.fsdecode(os.fsencode(labels) + b"/\xff.txt")).write_text("0 0.5 0.5 0.1 0.1\n0 0 0 0 0\n")
+    split = open_split(load_data_config(str(source)), "train", 64, False)
+    assert os.fsencode(split.paths[3]).endswith(b"/\xff.png")
+    assert split.image(3).shape == (48, 64, 3)
+    assert [Path(problem.where).name for problem in split.problems] == ["?.txt:2"]
+
+
 @pytest.mark.parametrize("cache", KINDS)
 def test_a_split_without_a_usable_label_is_an_error_with_the_commonest_problems(
     data_set: DataSet, cache: str | bool

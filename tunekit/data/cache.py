@@ -17,7 +17,6 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
@@ -39,12 +38,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class ImageSource:
     """The usable images of a split, decoded and resized, with their labels."""
 
-    def __init__(self, records: Records, names: tuple[str, ...], imgsz: int, rows: Sequence[int]) -> None:
+    def __init__(self, records: Records, names: tuple[str, ...], imgsz: int, rows: np.ndarray) -> None:
         self.names = names
         self.imgsz = imgsz
         self.problems: tuple[Problem, ...] = records.problems
         self._records = records
-        self._rows = np.asarray(rows, np.int64)
+        self._rows = rows  # of the records, those in use
         self.paths: tuple[str, ...] = tuple(records.paths[row] for row in self._rows)
 
     def __len__(self) -> int:

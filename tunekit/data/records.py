@@ -1,8 +1,8 @@
 """The Arrow file of a split: written once from image and label files, read as a memory map.
 
-A row is an image, usable or not: `path`, `h`, `w`, `labels` (n*5 float32: class, x, y, w, h),
-`problems` (where, what) and, unless only an index is wanted, `image` (h*w*3 uint8 RGB, uncompressed,
-so that a reader's pixels are the map itself). Unusable images have h = w = 0 and no pixels.
+A row is an image, usable or not: `path` (the system's bytes), `h`, `w`, `labels` (n*5 float32: class,
+x, y, w, h), `problems` (where, what) and, unless only an index is wanted, `image` (h*w*3 uint8 RGB,
+uncompressed, so that a reader's pixels are the map itself). Unusable images have h = w = 0 and no pixels.
 Knows nothing of where such files are kept or when they are out of date.
 """
 
@@ -26,7 +26,7 @@ FORMAT = 1  # part of every key: raise it when the same images would give anothe
 CHUNK_BYTES = 32 << 20  # pixels in a record batch; a build holds about three of these
 
 _INDEX = [
-    pa.field("path", pa.string()),
+    pa.field("path", pa.binary()),
     pa.field("h", pa.int32()),
     pa.field("w", pa.int32()),
     pa.field("labels", pa.list_(pa.float32())),
@@ -129,15 +129,20 @@ def _in_order(
 def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
     shapes = [(0, 0) if row.pixels is None else row.pixels.shape[:2] for row in rows]
     columns = {
-        "path": [row.path for row in rows],
+        "path": [os.fsencode(row.path) for row in rows],
         "h": [height for height, _ in shapes],
         "w": [width for _, width in shapes],
         "labels": [row.boxes.ravel() for row in rows],
-        "problems": [[{"where": p.where, "what": p.what} for p in row.problems] for row in rows],
+        "problems": [[{"where": _printable(p.where), "what": p.what} for p in row.problems] for row in rows],
         "image": [b"" if row.pixels is None else row.pixels.data for row in rows],
     }
     arrays = [pa.array(columns[field.name], field.type) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _printable(path: str) -> str:
+    """A path whose name is not UTF-8, as systems allow, for a message."""
+    return path.encode(errors="replace").decode()
 
 
 def _read(batches: list[pa.RecordBatch], has_pixels: bool) -> Records:
@@ -149,7 +154,7 @@ def _read(batches: list[pa.RecordBatch], has_pixels: bool) -> Records:
         sizes = np.column_stack([batch["h"].to_numpy(), batch["w"].to_numpy()]).astype(np.int64)
         usable = np.flatnonzero(sizes[:, 0])
         names = batch["path"].to_pylist()
-        paths += [names[row] for row in usable]
+        paths += [os.fsdecode(names[row]) for row in usable]
         shapes.append(sizes[usable])
         boxes.append(batch["labels"].flatten().to_numpy())
         counts.append(np.diff(batch["labels"].offsets.to_numpy())[usable] // COLUMNS)

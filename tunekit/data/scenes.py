@@ -5,7 +5,7 @@ Pure functions of their inputs and a random generator; knows nothing of files, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -25,7 +25,7 @@ class Scene:
 
 
 def compose(
-    digits: Sequence[np.ndarray], sizes: Sequence[float], side: int, rng: np.random.Generator
+    digits: Iterable[np.ndarray], sizes: Iterable[float], side: int, rng: np.random.Generator
 ) -> Scene:
     """A textured scene with each of `digits` (8 x 8 ink, 0..1) drawn once, long side about `sizes` pixels."""
     image = _background(side, rng)
