@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from tunekit.search.genetic import GeneticSampler
 from tunekit.search.space import Space
 
 
@@ -96,6 +97,7 @@ def _tpe(space: Space, seed: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
-    "random": RandomSampler,
+    "genetic": GeneticSampler,
     "tpe": _tpe,
+    "random": RandomSampler,
 }

@@ -1,0 +1,266 @@
+"""Evolution as an Optuna sampler: a study's trials in, the next trial's parameters out.
+
+Steady state and asynchronous: every proposal is bred from whatever has finished by then, so any number of
+trials may be in flight and none waits for a generation. There is no state but the study, and each
+proposal's randomness comes from (seed, trial number): the same history gives the same proposal, after a
+resume too.
+
+One proposal, on genes in [0, 1] (each parameter in its own scale):
+  1. a parent out of the best few, better ones more often (`rank`, `weights`), or, to average out the
+     noise in their scores, the best few's mean (the recombination of evolution strategies: Beyer,
+     'genetic repair'; Hansen's CMA-ES, arXiv 1604.00772);
+  2. a random subset of genes (`mask`): with 26 genes and 100 trials, a few changes at a time can be
+     told from noise (NePS and PriorBand mutate likewise, arXiv 2306.12370);
+  3. a normal step, annealed, with the shrunken covariance of the elites once there are enough of
+     them (`step_covariance`); now and then a uniform draw instead, so nothing is out of reach;
+  4. reflection at the ends of the range; no near-duplicates, of running trials neither (`is_taken`).
+
+A stopped trial ranks by the rung it came to, then by its value there: below all complete ones. Failed
+trials are not parents, only not repeated. Knows nothing of Ray, of YOLO, or why a trial was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tunekit.search.space import Parameter, Space, Value
+
+TRIES = 20  # to find a proposal that is not taken
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The constants."""
+
+    start: int = 8
+    start_sigma: float = 0.25
+    start_uniform: float = 0.15
+    parents: int = 9
+    mean: float = 0.3
+    sigma: tuple[float, float] = (0.2, 0.08)
+    mask: tuple[float, float] = (0.5, 0.2)
+    halflife: float = 30.0
+    uniform: float = 0.1
+    reset: float = 0.1
+    elites: float = 0.2
+    most_elites: int = 30
+    covariance_from: int = 24
+    covariance: float = 0.7
+    isotropic: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A trial to learn from."""
+
+    number: int
+    genes: np.ndarray  # (D,) in [0, 1]
+    rung: float  # the epoch it came to; infinite when complete
+    value: float  # larger is better
+
+
+class GeneticSampler(BaseSampler):
+    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+
+    def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
+        self._space = space
+        self._seed = seed
+        self._policy = policy or Policy()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        others = [
+            (other, to_units(self._space, other.params))
+            for other in study.get_trials(deepcopy=False)
+            if other.number < trial.number
+        ]
+        genes = propose(
+            self._space,
+            [result for other in others if (result := result_of(*other, sign)) is not None],
+            np.array([genes for _, genes in others]),
+            np.random.default_rng((self._seed, trial.number)),
+            self._policy,
+        )
+        return from_units(self._space, genes)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
+
+
+def result_of(trial: FrozenTrial, genes: np.ndarray, sign: float) -> Result | None:
+    """What a trial teaches; None for failed and unfinished ones. `sign` is -1 where less is better."""
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return Result(trial.number, genes, math.inf, sign * trial.value)
+    if trial.state == TrialState.PRUNED:
+        curve = {step: sign * v for step, v in trial.intermediate_values.items() if math.isfinite(v)}
+        if curve:
+            return Result(trial.number, genes, max(curve), max(curve.values()))
+    return None
+
+
+def to_units(space: Space, params: Mapping[str, Value]) -> np.ndarray:
+    """(D,) genes; a value that `params` (of an older space) lacks or has outside counts as near as can be."""
+    return np.array([p.to_unit(p.nearest(params.get(p.name, p.prior))) for p in space.parameters])
+
+
+def from_units(space: Space, genes: np.ndarray) -> dict[str, Value]:
+    return {p.name: p.from_unit(float(gene)) for p, gene in zip(space.parameters, genes, strict=True)}
+
+
+def propose(
+    space: Space, results: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
+) -> np.ndarray:
+    """(D,) genes of the next trial, given what is known and the genes `taken` (N, D) of all trials so far."""
+    ranked = rank(results)
+    genes = _scatter(space, rng, policy)
+    for _ in range(TRIES):
+        if len(ranked) >= policy.start:
+            genes = _breed(space, ranked, rng, policy)
+        if not is_taken(genes, taken):
+            return genes
+        genes = _scatter(space, rng, policy)
+    return genes  # a small space may be used up
+
+
+def rank(results: Sequence[Result]) -> list[Result]:
+    """Best first: by the rung reached, then the value there; the earlier one of equals."""
+    return sorted(results, key=lambda result: (-result.rung, -result.value, result.number))
+
+
+def weights(count: int) -> np.ndarray:
+    """(count,) shares of 1 for ranks 1..count, log(count+1) - log(rank) as in CMA-ES: by rank and not by
+    fitness, because values of different rungs do not compare and one lucky score must not take all."""
+    raw = math.log(count + 1) - np.log(np.arange(1, count + 1))
+    return np.asarray(raw / raw.sum())
+
+
+def annealed(ends: tuple[float, float], count: int, halflife: float) -> float:
+    """From ends[0] with no results to ends[1] with many, half of the way every `halflife` results."""
+    return float(ends[1] + (ends[0] - ends[1]) * 0.5 ** (count / halflife))
+
+
+def reflect(genes: np.ndarray) -> np.ndarray:
+    """Folded back into [0, 1] at its ends; clipping would heap up proposals there."""
+    folded = np.abs(genes) % 2.0
+    return np.where(folded > 1.0, 2.0 - folded, folded)
+
+
+def is_taken(genes: np.ndarray, taken: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Whether some row of `taken` (N, D) is the same as `genes` (D,) but for `tolerance` in every gene."""
+    return bool((np.abs(taken - genes) <= tolerance).all(axis=1).any()) if len(taken) else False
+
+
+def shrunken_covariance(elites: np.ndarray) -> np.ndarray:
+    """(D, D) covariance of the elites' genes (M, D), best first, weighted by rank.
+
+    Fewer elites than genes leave most directions empty, so it is drawn to its own diagonal (as Ledoit and
+    Wolf do), by the share that the counts suggest.
+    """
+    count, width = elites.shape
+    share = weights(count)
+    centred = elites - share @ elites
+    raw = (centred * share[:, None]).T @ centred
+    shrink = width / (width + count)
+    return np.asarray((1 - shrink) * raw + shrink * np.diag(np.diag(raw)))
+
+
+def _scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarray:
+    """A start: some of the defaults' genes moved; now and then anywhere."""
+    prior = to_units(space, space.defaults())
+    chosen = _mask(len(prior), policy.mask[0], rng)
+    anywhere = rng.random() < policy.start_uniform
+    moved = rng.random(len(prior)) if anywhere else reflect(rng.normal(prior, policy.start_sigma))
+    for gene in _choices(space):
+        moved[gene] = rng.random()
+    return _settle(space, np.where(chosen, moved, prior), prior, chosen)
+
+
+def _breed(space: Space, ranked: list[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:
+    """A child of the best."""
+    best = ranked[: policy.parents]
+    share = weights(len(best))
+    pool = np.stack([result.genes for result in best])
+    parent = pool[rng.choice(len(best), p=share)]
+    if rng.random() < policy.mean:
+        mean = share @ pool
+        for gene in _choices(space):  # which have no mean
+            mean[gene] = parent[gene]
+        parent = to_units(space, from_units(space, mean))
+    chosen = _mask(len(parent), annealed(policy.mask, len(ranked), policy.halflife), rng)
+    moved = _moved(space, parent, ranked, rng, policy)
+    for gene, parameter in _choices(space).items():
+        moved[gene] = _drawn_choice(parameter, pool[:, gene], share, rng)
+    return _settle(space, np.where(chosen, moved, parent), parent, chosen)
+
+
+def _moved(
+    space: Space, parent: np.ndarray, ranked: list[Result], rng: np.random.Generator, policy: Policy
+) -> np.ndarray:
+    """All genes of `parent` after one step."""
+    count, width = len(ranked), len(parent)
+    if rng.random() < policy.uniform:
+        return rng.random(width)
+    sigma = annealed(policy.sigma, count, policy.halflife)
+    step = rng.normal(0, sigma, width)
+    if count >= policy.covariance_from:
+        number = min(max(math.ceil(policy.elites * count), policy.parents), policy.most_elites)
+        covariance = shrunken_covariance(np.stack([result.genes for result in ranked[:number]]))
+        # The least step keeps genes alive on which all elites agree.
+        covariance = policy.covariance**2 * covariance + (policy.isotropic * sigma) ** 2 * np.eye(width)
+        step = rng.multivariate_normal(np.zeros(width), covariance, method="cholesky")
+    moved = reflect(parent + step)
+    prior = to_units(space, space.defaults())
+    return np.where(rng.random(width) < policy.reset, prior, moved)
+
+
+def _mask(width: int, probability: float, rng: np.random.Generator) -> np.ndarray:
+    """(D,) bool: which genes change; at least one."""
+    chosen = rng.random(width) < probability
+    chosen[rng.integers(width)] = True
+    return chosen
+
+
+def _choices(space: Space) -> dict[int, Parameter]:
+    return {gene: p for gene, p in enumerate(space.parameters) if p.kind == "choice"}
+
+
+def _drawn_choice(
+    parameter: Parameter, pool: np.ndarray, share: np.ndarray, rng: np.random.Generator
+) -> float:
+    """A choice's gene: half of the time as often as the best have it, else any, lest one that had bad luck
+    at the start never comes back."""
+    options = len(parameter.choices)
+    frequency = np.bincount((pool * options).astype(int), weights=share, minlength=options)
+    return float((rng.choice(options, p=0.5 * frequency + 0.5 / options) + 0.5) / options)
+
+
+def _settle(space: Space, genes: np.ndarray, parent: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Genes of values that exist; a whole number that was to change moves by one at the least."""
+    settled = genes.copy()
+    for gene, parameter in enumerate(space.parameters):
+        if not chosen[gene]:
+            continue
+        value = parameter.from_unit(float(genes[gene]))
+        old = parameter.from_unit(float(parent[gene]))
+        if parameter.kind == "int" and value == old:
+            step = 1 if genes[gene] > parent[gene] else -1
+            inside = parameter.low <= int(old) + step <= parameter.high
+            value = int(old) + (step if inside else -step)
+        settled[gene] = parameter.to_unit(value)
+    return settled
