@@ -50,7 +50,7 @@ def test_a_label_path_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         (b"1.5 0.5 0.5 0.1 0.1", "class id not a whole number"),
         (b"cat 0.5 0.5 0.1 0.1", "not a number"),
         (b"0 0.5 0,5 0.1 0.1", "not a number"),
-        (b"0 0.5 0_5 0.1 0.1", "not a number"),
+        (b"0 0.5 0_0.5 0.1 0.1", "not a number"),  # Python reads 0.5
         (b"0,0.5,0.5,0.1,0.1", "not five columns"),
         (b"0 0.5 0.5 0.1", "not five columns"),
         (b"0 0.5 0.5 0.1 0.1 0.9", "not five columns"),
