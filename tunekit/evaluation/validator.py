@@ -92,8 +92,8 @@ def _match(
     rows = np.arange(len(batch.images) + 1)
     bounds = np.searchsorted(_numpy(batch.image_index), rows)
     for row, (first, last) in enumerate(pairwise(bounds)):
-        found = suppress(boxes[row], scores[row], conf, iou, max_det)
-        matcher.update(*map(_numpy, found), true_boxes[first:last], true_classes[first:last])
+        found = [_numpy(part) for part in suppress(boxes[row], scores[row], conf, iou, max_det)]
+        matcher.update(found[0], found[1], found[2], true_boxes[first:last], true_classes[first:last])
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

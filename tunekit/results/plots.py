@@ -91,7 +91,7 @@ def _panel(axes: Axes, parameter: Parameter, shown: Sequence[TrialRow], limits: 
         if not group:
             continue
         across = np.array([_position(parameter, row) for row in group])
-        up = np.array([row.fitness for row in group], dtype=float).clip(limits[0] + _rim(limits))
+        up = _heights(group).clip(limits[0] + _rim(limits))
         if state == "PRUNED":
             axes.scatter(across, up, s=10, color=STOPPED, linewidths=0, alpha=0.8)
         else:
@@ -182,6 +182,10 @@ def _fitness_limits(shown: Sequence[TrialRow]) -> tuple[float, float]:
     return low - 0.15 * span, high + 0.12 * span
 
 
+def _heights(trials: Sequence[TrialRow]) -> np.ndarray:
+    return np.array([row.fitness for row in trials], dtype=float)
+
+
 def _rim(limits: tuple[float, float]) -> float:
     return 0.03 * (limits[1] - limits[0])
 
@@ -196,18 +200,14 @@ def fitness_figure(trials: Sequence[TrialRow]) -> Figure:
     axes.set_ylabel("fitness (mAP50-95)", color=FAINT, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     finished = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
-    groups = (("PRUNED", STOPPED, 16), ("COMPLETE", COMPLETE, 22))
-    for state, colour, size in groups:
-        points = [
-            (row.number, row.fitness) for row in trials if row.state == state and row.fitness is not None
-        ]
-        if points:
-            axes.scatter(*zip(*points, strict=True), s=size, color=colour, linewidths=0, zorder=3)
-    finished = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
+    for state, colour, size in (("PRUNED", STOPPED, 16), ("COMPLETE", COMPLETE, 22)):
+        group = [row for row in finished if row.state == state]
+        across = [row.number for row in group]
+        axes.scatter(across, _heights(group), s=size, color=colour, linewidths=0, zorder=3)
     last = max((row.number for row in trials), default=0)
     if finished:
         numbers = [row.number for row in finished] + [last]
-        levels = np.maximum.accumulate([row.fitness for row in finished] + [-np.inf])
+        levels = np.maximum.accumulate(np.append(_heights(finished), -np.inf))
         axes.step(numbers, levels, where="post", color=BEST, linewidth=1.8, zorder=2)
     failed = [row.number for row in trials if row.state == "FAIL"]
     if failed:
@@ -267,8 +267,10 @@ def _dot(colour: str, label: str) -> Line2D:
 
 
 def _star(label: str) -> Line2D:
-    edge = {"markeredgecolor": INK, "markeredgewidth": 0.6}
-    return Line2D([], [], marker="*", color=BEST, linestyle="", markersize=11, label=label, **edge)
+    return Line2D(
+        [], [], marker="*", color=BEST, markeredgecolor=INK, markeredgewidth=0.6, markersize=11, linestyle="",
+        label=label,
+    )  # fmt: skip
 
 
 def _headline(figure: Figure, height: float, title: str, subtitle: str) -> None:
