@@ -31,7 +31,8 @@ class Conv(nn.Module):
         padding = d * (k - 1) // 2 if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, padding, dilation=d, groups=g, bias=False)
         self.bn = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
-        self.act = act if isinstance(act, nn.Module) else nn.SiLU(inplace=True) if act else nn.Identity()
+        # Not in place: autograd needs the input, and would copy it first.
+        self.act = act if isinstance(act, nn.Module) else nn.SiLU() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
