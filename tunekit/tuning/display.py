@@ -29,7 +29,7 @@ class Display:
         self._live = (
             Live(
                 console=console,
-                get_renderable=self._render,
+                get_renderable=self.render,
                 refresh_per_second=2,
                 redirect_stdout=False,
                 redirect_stderr=False,
@@ -89,7 +89,7 @@ class Display:
             parts.append(f"about {duration(seconds)} left")
         return ", ".join(parts)
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("trial", "state", "epochs", "fitness"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)

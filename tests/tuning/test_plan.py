@@ -1,0 +1,72 @@
+"""The plan: trial 0 is what plain training does, and what the user gave is not searched."""
+
+import pytest
+
+from tunekit.args import TrainArgs, TuneArgs
+from tunekit.errors import ArgumentError, SpaceError
+from tunekit.search.space import load_space
+from tunekit.training.optim import resolved
+from tunekit.tuning.plan import make_plan
+
+IMAGES, CLASSES = 384, 10
+
+
+def space_of(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return load_space(str(path))
+
+
+def plan_of(space, **given):
+    return make_plan(TuneArgs(**given), space, CLASSES, IMAGES, "cpu", 1)
+
+
+@pytest.mark.parametrize("name", ["default", "quick", "augment"])
+@pytest.mark.parametrize("given", [{}, {"epochs": 2000}, {"optimizer": "SGD"}, {"lr0": 0.02, "mosaic": 0.5}])
+def test_trial_0_trains_exactly_as_plain_training_would(name, given):
+    plan = plan_of(load_space(name), **given)
+    first = plan.trial_args(plan.space.defaults())
+    train = resolved(TrainArgs(**given, device="cpu", threads=1), CLASSES, IMAGES)
+    differing = {key for key, value in first.model_dump().items() if value != getattr(train, key)}
+    # train's auto overrides a given lr0 as well; a tune holds to it
+    assert differing <= {"lr0"} & given.keys()
+
+
+def test_given_arguments_leave_the_space_and_it_is_said():
+    plan = plan_of(load_space("quick"), lr0=0.02)
+    assert "lr0" not in plan.space.defaults()
+    assert plan.base.lr0 == 0.02
+    assert any("lr0=0.02" in note for note in plan.notes)
+
+
+def test_nothing_left_to_search_is_an_error(tmp_path):
+    with pytest.raises(ArgumentError, match=r"lr0.*nothing is left to tune"):
+        plan_of(space_of(tmp_path, "lr0: {range: [0.001, 0.1]}"), lr0=0.01)
+
+
+def test_a_prior_of_the_space_holds_against_autos(tmp_path):
+    plan = plan_of(space_of(tmp_path, "lr0: {range: [0.001, 0.1], prior: 0.05}"))
+    assert plan.space.defaults()["lr0"] == 0.05
+
+
+def test_defaults_outside_of_the_space_are_moved_into_it_and_it_is_said(tmp_path):
+    plan = plan_of(space_of(tmp_path, "lr0: {range: [0.005, 0.1], scale: log}"))
+    assert plan.space.defaults()["lr0"] == 0.005
+    assert any("lr0=0.000714 is outside" in note for note in plan.notes)
+
+
+def test_a_searched_optimizer_begins_with_the_spaces_prior_and_its_own_learning_rate(tmp_path):
+    text = "optimizer: {choice: [SGD, Adam], prior: SGD}\nlr0: {range: [0.001, 0.1]}"
+    first = plan_of(space_of(tmp_path, text)).space.defaults()
+    assert first == {"optimizer": "SGD", "lr0": 0.01}
+
+
+def test_every_trials_arguments_are_validated(tmp_path):
+    plan = plan_of(space_of(tmp_path, "lr0: {range: [0.001, 0.1]}"))
+    with pytest.raises(ArgumentError, match="lr0"):
+        plan.trial_args({"lr0": -1.0})
+
+
+def test_a_space_made_of_what_tune_forbids_is_refused(tmp_path):
+    with pytest.raises(SpaceError, match="auto"):
+        space_of(tmp_path, "optimizer: {choice: [auto, SGD], prior: SGD}")

@@ -1,0 +1,207 @@
+"""The searcher as Ray Tune calls it, over a real study on disk, without Ray."""
+
+import json
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from tunekit.errors import RunFolderError
+from tunekit.search.samplers import make_sampler
+from tunekit.search.space import load_space
+from tunekit.tuning.control import Control
+from tunekit.tuning.searcher import StudySearcher
+from tunekit.tuning.study import check_same_data, create_study, open_study
+
+DATA = {"names": ["cat", "dog"], "training images": 10, "validation images": 5}
+
+
+class Search:
+    """One sitting of a search in `folder`, and the hand that plays Ray."""
+
+    def __init__(self, folder, iterations=4, concurrent=2, new=True):
+        self.space = load_space("quick")
+        sampler = make_sampler("random", self.space, 0)
+        if new:
+            self.study = create_study(folder, sampler, self.space.defaults(), DATA)
+        else:
+            self.study = open_study(folder, sampler)
+        self.folder, self.control = folder, Control()
+        self.searcher = StudySearcher(
+            self.study,
+            self.space,
+            folder,
+            iterations=iterations,
+            concurrent=concurrent,
+            control=self.control,
+        )
+
+    def epoch(self, ray_id, number, epoch, fitness, **more):
+        """A trial's epoch: its row on disk, then the news."""
+        write_curve(self.folder, number, {**read_curve_of(self.folder, number), epoch: fitness})
+        result = {"number": number, "epoch": epoch, "fitness": fitness, **more}
+        if more.get("done"):
+            self.searcher.on_trial_complete(ray_id, result=result)
+        else:
+            self.searcher.on_trial_result(ray_id, result)
+        if self.control.fault:
+            raise self.control.fault
+
+    def trial(self, number):
+        return self.study.trials[number]
+
+
+def read_curve_of(folder, number):
+    path = folder / "trials" / str(number) / "results.csv"
+    if not path.exists():
+        return {}
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    return {int(row[0]): float(row[2]) for row in rows}
+
+
+def write_curve(folder, number, curve):
+    path = folder / "trials" / str(number) / "results.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{epoch},{epoch * 1.5},{fitness}" for epoch, fitness in curve.items()]
+    path.write_text("\n".join(["epoch,time,metrics/mAP50-95(B)", *rows]) + "\n")
+
+
+@pytest.fixture
+def search(tmp_path):
+    return Search(tmp_path)
+
+
+def test_trial_0_is_the_defaults_and_no_more_are_handed_out_than_may_run(search):
+    first, second = search.searcher.suggest("a"), search.searcher.suggest("b")
+    assert first == {"number": 0, "params": search.space.defaults()}
+    assert second["number"] == 1
+    assert second["params"] != first["params"]
+    assert search.searcher.suggest("c") is None
+    search.epoch("a", 0, 1, 0.5, done=True, finished=True)
+    assert search.searcher.suggest("c")["number"] == 2
+
+
+def test_a_search_of_n_iterations_hands_out_n_trials(tmp_path):
+    search = Search(tmp_path, iterations=3)
+    for number in range(3):
+        assert search.searcher.suggest(str(number))["number"] == number
+        search.epoch(str(number), number, 1, 0.1, done=True, finished=True)
+    assert search.searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_a_finished_trial_is_worth_its_best_epoch(search):
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.2)
+    search.epoch("a", 0, 2, 0.6)
+    search.epoch("a", 0, 3, 0.4, done=True, finished=True)
+    trial = search.trial(0)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.6)
+    assert trial.intermediate_values == {1: 0.2, 2: 0.6, 3: 0.4}
+    assert trial.user_attrs["metrics"] == {"metrics/mAP50-95(B)": 0.6}
+    assert (trial.user_attrs["epochs"], trial.user_attrs["seconds"]) == (3, 4.5)
+
+
+def test_a_trial_that_the_scheduler_stopped_is_pruned_with_its_whole_curve(search):
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.2)
+    # Ray tells the epoch it stopped at only with the end.
+    search.epoch("a", 0, 2, 0.1, done=True, finished=False)
+    trial = search.trial(0)
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.2, 2: 0.1}
+
+
+def test_a_failed_trial_keeps_its_reason_and_has_no_value(search):
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.3)
+    search.epoch("a", 0, 1, 0.3, done=True, failed="the loss is not finite")
+    trial = search.trial(0)
+    assert (trial.state, trial.value) == (TrialState.FAIL, None)
+    assert trial.user_attrs["reason"] == "the loss is not finite"
+
+
+def test_a_trial_given_up_by_ray_is_told_once_with_the_reason(search):
+    search.searcher.suggest("a")
+    search.searcher.on_trial_complete("a", error=True)
+    assert search.trial(0).state == TrialState.RUNNING
+    search.searcher.died("a", "its process died")
+    assert search.trial(0).state == TrialState.FAIL
+    assert search.trial(0).user_attrs["reason"] == "its process died"
+
+
+def test_a_fault_of_the_disk_in_a_trial_ends_the_search_and_leaves_the_trial_to_be_resumed(search):
+    search.searcher.suggest("a")
+    result = {"number": 0, "epoch": 0, "fitness": 0.0, "halted": "cannot write x: No space left on device"}
+    search.searcher.on_trial_complete("a", result=result)
+    assert isinstance(search.control.fault, RunFolderError)
+    assert search.trial(0).state == TrialState.RUNNING
+    assert search.searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_interrupted_trials_are_handed_out_again_first_under_their_numbers(tmp_path):
+    search = Search(tmp_path)
+    taken = [search.searcher.suggest("a"), search.searcher.suggest("b")]
+    search.epoch("a", 0, 1, 0.5)
+    write_curve(tmp_path, 0, {1: 0.5, 2: 0.7})  # an epoch whose news died with the driver
+
+    again = Search(tmp_path, new=False)
+    assert [again.searcher.suggest("c"), again.searcher.suggest("d")] == taken
+    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}
+    again.epoch("c", 0, 3, 0.6, done=True, finished=True)
+    assert again.trial(0).value == 0.7
+    assert again.searcher.suggest("e")["number"] == 2
+    assert [trial.number for trial in again.study.trials] == [0, 1, 2]
+
+
+def test_a_search_cut_before_trial_0_began_still_begins_with_the_defaults(tmp_path):
+    Search(tmp_path)
+    again = Search(tmp_path, iterations=1, new=False)
+    assert again.searcher.suggest("a") == {"number": 0, "params": again.space.defaults()}
+    again.epoch("a", 0, 1, 0.5, done=True, finished=True)
+    assert again.searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_search_can_be_extended(tmp_path):
+    search = Search(tmp_path, iterations=1)
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.5, done=True, finished=True)
+    longer = Search(tmp_path, iterations=2, new=False)
+    assert longer.searcher.left == 1
+    assert longer.searcher.suggest("b")["number"] == 1
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30])
+def test_a_journal_whose_writer_was_killed_in_the_middle_of_a_line_goes_on(tmp_path, cut):
+    search = Search(tmp_path)
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.5)
+    journal = tmp_path / "study.journal"
+    line = json.dumps({"op_code": 9, "worker_id": "x", "trial_id": 0, "user_attr": {"reason": "half"}})
+    with journal.open("a") as file:
+        file.write(line[:cut])
+    (tmp_path / "study.journal.lock").symlink_to(journal)  # Optuna would wait 30 s for it
+
+    again = Search(tmp_path, new=False)
+    again.searcher.suggest("b")
+    again.epoch("b", 0, 2, 0.6, done=True, finished=True)
+    assert Search(tmp_path, new=False).trial(0).value == 0.6
+
+
+def test_a_study_of_another_data_set_is_refused_by_what_differs(tmp_path):
+    study = Search(tmp_path).study
+    check_same_data(tmp_path, study, DATA)
+    with pytest.raises(RunFolderError, match=r"another data set: names were cat, dog, now they are cow"):
+        check_same_data(tmp_path, study, {**DATA, "names": ["cow"]})
+    with pytest.raises(RunFolderError, match=r"validation images were 5, now they are 6"):
+        check_same_data(tmp_path, study, {**DATA, "validation images": 6})
+
+
+def test_a_damaged_journal_is_an_error_and_a_missing_one_is_not_made(tmp_path):
+    sampler = optuna.samplers.RandomSampler()
+    with pytest.raises(RunFolderError, match=r"no tune is there .*study\.journal"):
+        open_study(tmp_path, sampler)
+    assert not (tmp_path / "study.journal").exists()
+    (tmp_path / "study.journal").write_text("this is no journal\nat all\n")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        open_study(tmp_path, sampler)
