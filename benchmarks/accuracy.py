@@ -65,16 +65,8 @@ def main() -> None:
 
 
 def train_ours(options: argparse.Namespace, shared: dict[str, Any]) -> dict[str, Any]:
-    settings = {
-        **shared,
-        "model": options.model,
-        "data": "digits",
-        "device": "cpu",
-        "threads": options.threads,
-    }
-    return common.run_ours(
-        "ours/train.py", {"settings": settings, "val_repeats": 0}, options.out, f"ours-{shared['seed']}"
-    )
+    job = {"settings": common.our_settings(shared, options), "val_repeats": 0}
+    return common.run_ours("ours/train.py", job, options.out, f"ours-{shared['seed']}")
 
 
 def train_peer(options: argparse.Namespace, shared: dict[str, Any]) -> dict[str, Any]:

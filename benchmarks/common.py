@@ -49,6 +49,13 @@ def add_peer(found: argparse.ArgumentParser) -> None:
         help="Python of an environment with ultralytics in it (or the environment variable PEER_PYTHON)",
     )
     found.add_argument(
+        "--ours-set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="more arguments of ours, such as amp=False",
+    )
+    found.add_argument(
         "--peer-set",
         nargs="*",
         default=[],
@@ -127,7 +134,16 @@ def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     groups = {name: field.json_schema_extra["group"] for name, field in TrainArgs.model_fields.items()}
     names = [name for name, group in groups.items() if group in SHARED_GROUPS]
     names += ["epochs", "batch", "imgsz", "patience", "fraction", "seed"]
+    alone = sorted(settings.keys() - set(names))
+    if alone:
+        raise SystemExit(f"{alone[0]} is not an argument of both sides: use --ours-set or --peer-set")
     return {name: getattr(args, name) for name in names}
+
+
+def our_settings(shared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of our train: the shared ones, the machine's and those of --ours-set."""
+    own = {"model": options.model, "data": "digits", "device": "cpu", "threads": options.threads}
+    return {**shared, **own, **parsed(options.ours_set)}
 
 
 def digits_for_peer(out: Path) -> str:
@@ -222,13 +238,12 @@ def tune_command(settings: Mapping[str, Any]) -> list[str]:
 
 
 def study_trials(run: Path) -> list[Any]:
-    """The trials of a tune as Optuna recorded them, with their times: by completion, unfinished ones left out."""
-    from optuna import load_study
+    """The finished trials of a tune as Optuna recorded them, with their times, in the order of their ends."""
+    from optuna import get_all_study_names, load_study
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    study = load_study(
-        study_name=None, storage=JournalStorage(JournalFileBackend(str(run / "study.journal")))
-    )
+    storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
+    study = load_study(study_name=get_all_study_names(storage)[0], storage=storage)
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     return sorted(finished, key=lambda trial: trial.datetime_complete)

@@ -64,8 +64,9 @@ def main() -> None:
             f"{concurrent} at a time: {peak.total:.0f} MB at the peak of {peak.samples} samples", flush=True
         )
     what = (
-        f"`tunekit tune`, {options.trials} trials: {options.model}, {options.imgsz} px, batch {options.batch}, digits, "
-        f"{options.epochs} epoch(s); PSS of all processes in MB (2**20 bytes) when their sum was highest"
+        f"`tunekit tune`, {options.trials} trials: {options.model}, {options.imgsz} px, "
+        f"batch {options.batch}, digits, {options.epochs} epoch(s); PSS of all processes in MB "
+        "(2**20 bytes) when their sum was highest"
     )
     header = ["trials at a time", *KINDS, "sum at the peak", "seconds"]
     common.report("Peak memory of a tune", began, [what, "", *common.table(header, rows)], options.out)

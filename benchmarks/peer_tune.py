@@ -47,7 +47,6 @@ def arguments() -> argparse.Namespace:
     )
     found.add_argument("--peer-workers", type=int, default=0, help="loader workers of the peer")
     found.add_argument("--first", choices=("ours", "peer"), default="ours", help="who runs first")
-    found.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="more arguments of ours")
     return found.parse_args()
 
 
@@ -91,7 +90,7 @@ def ours(options: argparse.Namespace) -> tuple[list[Trial], float]:
         "project": options.out,
         "name": "ours",
         "exist_ok": True,
-        **common.parsed(options.set),
+        **common.parsed(options.ours_set),
     }
     log = options.out / "ours.log"
     start, clock = datetime.datetime.now(), time.perf_counter()
@@ -152,10 +151,11 @@ def summary(options: argparse.Namespace, found: dict[str, tuple[list[Trial], flo
                 f"{reached:.0f}",
             ]
         )
-    header = ["side", "trials", "epochs in all", "wall time, s", "best fitness", f"seconds to {target:.3f}"]
+    header = ["side", "trials", "epochs", "wall time, s", "best fitness", f"seconds to {target:.3f}"]
     what = (
-        f"{options.model} from scratch, digits, {options.imgsz} px, batch {options.batch}, {options.epochs} epochs, "
-        f"{options.iterations} trials, {options.optimizer}, both beginning with {' '.join(options.start) or 'the defaults'}; "
+        f"{options.model} from scratch, digits, {options.imgsz} px, batch {options.batch}, "
+        f"{options.epochs} epochs, {options.iterations} trials, {options.optimizer}, "
+        f"both beginning with {' '.join(options.start) or 'the defaults'}; "
         f"ours: sampler=genetic scheduler=asha space={options.space}; peer: "
         + ("its own space" if options.peer_space == "none" else f"the ranges of {options.space}")
     )

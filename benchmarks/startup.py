@@ -75,8 +75,9 @@ def summary(
 ) -> list[str]:
     first, rest = overhead[0], overhead[1:]
     what = (
-        f"`tunekit tune`, {options.trials} trials one at a time: {options.model}, {options.imgsz} px, {options.epochs} "
-        f"epoch(s) of {options.fraction:.0%} of the digits; seconds beyond the epochs themselves"
+        f"`tunekit tune`, {options.trials} trials one at a time: {options.model}, {options.imgsz} px, "
+        f"{options.epochs} epoch(s) of {options.fraction:.0%} of the digits; "
+        "seconds beyond the epochs themselves"
     )
     header = ["first trial (Python, Ray and torch start)", "later trials, median", "min", "max"]
     row = [f"{value:.2f}" for value in (first, statistics.median(rest), min(rest), max(rest))]

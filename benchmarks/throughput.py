@@ -88,14 +88,7 @@ def shown_val(result: dict[str, Any]) -> str:
 
 
 def ours(options: argparse.Namespace, shared: dict[str, Any], name: str) -> dict[str, Any]:
-    settings = {
-        **shared,
-        "model": options.model,
-        "data": "digits",
-        "device": "cpu",
-        "threads": options.threads,
-    }
-    job = {"settings": settings, "val_repeats": options.val_repeats}
+    job = {"settings": common.our_settings(shared, options), "val_repeats": options.val_repeats}
     return common.run_ours("ours/train.py", job, options.out, name)
 
 
@@ -135,8 +128,7 @@ def peer_choice(
 
 
 def bare_rate(options: argparse.Namespace, shared: dict[str, Any]) -> float:
-    settings = {**shared, "model": options.model, "device": "cpu", "threads": options.threads}
-    job = {"settings": settings, "nc": 10, "steps": options.bare_steps}
+    job = {"settings": common.our_settings(shared, options), "nc": 10, "steps": options.bare_steps}
     return float(common.run_ours("ours/bare.py", job, options.out, "bare")["images_per_second"])
 
 
@@ -154,8 +146,9 @@ def summary(
     share = statistics.median(rate(result) for result in runs["ours"]) / bare
     precision = runs["ours"][0]["precision"]
     what = (
-        f"{options.model}, {options.imgsz} px, batch {options.batch}, digits ({options.images} images an epoch), default "
-        f"augmentation, {options.optimizer}, {options.threads} threads; {options.pairs} runs a side, "
+        f"{options.model}, {options.imgsz} px, batch {options.batch}, "
+        f"digits ({options.images} images an epoch), default augmentation, "
+        f"{options.optimizer}, {options.threads} threads; {options.pairs} runs a side, "
         f"{options.epochs - 1} epochs counted of each"
     )
     header = ["images/s, median", "ours", "peer", "ratio, median of pairs", "ratio, min to max"]
@@ -165,7 +158,8 @@ def summary(
         "",
         *common.table(header, rows),
         "",
-        f"- ours computes in {precision}, its training runs at {share:.0%} of bare forward + backward ({bare:.1f} images/s)",
+        f"- ours computes in {precision}; its training runs at {share:.0%} of "
+        f"bare forward + backward of the model ({bare:.1f} images/s)",
         f"- the peer computes in float32 (it has no autocast on CPU), cache=ram, workers={choice[0]}, "
         f"{choice[1]} threads" + (f"; tried: {attempts}" if attempts else ""),
     ]

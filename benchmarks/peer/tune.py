@@ -19,7 +19,7 @@ BEGAN = time.perf_counter()  # before the peer is imported: its start is part of
 
 
 class Watch(threading.Thread):
-    """Notes when lines of the tuner's results file appear. The tuner only waits for its trainings meanwhile."""
+    """Notes when lines of the tuner's results file appear. The tuner itself only waits meanwhile."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(daemon=True)
