@@ -134,9 +134,9 @@ def test_100_images_of_300_detections_take_a_fraction_of_a_second():
         source = rng.integers(0, 20, 300)
         boxes = true_boxes[source] + rng.normal(0, 6, (300, 4))
         scores = rng.random(300)
-        start = time.perf_counter()
+        start = time.process_time()
         matcher.update(boxes, scores, true_classes[source], true_boxes, true_classes)
-        seconds += time.perf_counter() - start
-    start = time.perf_counter()
+        seconds += time.process_time() - start
+    start = time.process_time()
     assert matcher.compute([str(k) for k in range(10)]).map50 > 0.1
-    assert seconds + time.perf_counter() - start < 0.3  # 0.02 s on a free core
+    assert seconds + time.process_time() - start < 0.3  # 0.02 s on a free core
