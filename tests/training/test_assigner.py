@@ -81,12 +81,18 @@ def test_assignment_equals_the_definition(seed, boxes):
     got = {
         (image, anchor): (n, score)
         for image, anchor, n, score in zip(
-            found.image.tolist(), found.anchor.tolist(), found.truth.tolist(), found.score.tolist(), strict=True
+            found.image.tolist(),
+            found.anchor.tolist(),
+            found.truth.tolist(),
+            found.score.tolist(),
+            strict=True,
         )
     }
     # An anchor whose alignment is 0 teaches nothing, and which of them fill a top ten is arbitrary.
     telling = {place: value for place, value in expected.items() if value[1] > 1e-7}
-    assert {place: value[0] for place, value in got.items() if value[1] > 1e-7} == {p: v[0] for p, v in telling.items()}
+    assert {place: value[0] for place, value in got.items() if value[1] > 1e-7} == {
+        p: v[0] for p, v in telling.items()
+    }
     for place, (_, score) in telling.items():
         assert got[place][1] == pytest.approx(score, rel=1e-4, abs=1e-6)
 
@@ -100,7 +106,9 @@ def test_an_anchor_is_positive_for_one_box_only():
 
 def test_a_box_smaller_than_the_stride_still_gets_an_anchor():
     centres = grid(64, 8)
-    tiny = Truth(torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]]))  # holds no centre
+    tiny = Truth(
+        torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]])
+    )  # holds no centre
     predicted = torch.cat([centres - 4, centres + 4], 1)[None]
     found = assign(torch.zeros(1, len(centres), 1), predicted, centres, tiny, small=8.0)
     assert len(found.anchor) > 0

@@ -39,7 +39,9 @@ def dense_parts(output: HeadOutput, truth, weights=None):
     shares = output.box.view(images, anchors, 4, REG_MAX).softmax(-1)
     sides = (shares * torch.arange(REG_MAX)).sum(-1)
     boxes = torch.cat([output.anchors - sides[..., :2], output.anchors + sides[..., 2:]], -1)
-    found = assign(output.cls, boxes * output.strides.repeat(1, 4), output.anchors * output.strides, truth, small=8.0)
+    found = assign(
+        output.cls, boxes * output.strides.repeat(1, 4), output.anchors * output.strides, truth, small=8.0
+    )
     target = torch.zeros(images, anchors, nc)
     normaliser = found.score.sum().clamp(min=1)
     box = dfl = torch.tensor(0.0)
@@ -47,7 +49,9 @@ def dense_parts(output: HeadOutput, truth, weights=None):
         target[image, anchor, truth.classes[n]] = score
         true = truth.boxes[n] / output.strides[anchor]
         box = box + (1 - complete_box_iou(boxes[image, anchor][None], true[None])[0, 0]) * score
-        ltrb = torch.cat([output.anchors[anchor] - true[:2], true[2:] - output.anchors[anchor]]).clamp(0, REG_MAX - 1.01)
+        ltrb = torch.cat([output.anchors[anchor] - true[:2], true[2:] - output.anchors[anchor]]).clamp(
+            0, REG_MAX - 1.01
+        )
         for side in range(4):
             low = int(ltrb[side])
             log_share = output.box[image, anchor].view(4, REG_MAX)[side].log_softmax(0)
@@ -89,7 +93,8 @@ def test_images_without_boxes_teach_the_classes_to_be_quiet():
     loss.backward()
     assert parts[0] == parts[2] == 0
     torch.testing.assert_close(parts[1], 0.5 * F.softplus(output.cls).sum().detach())
-    assert (output.cls.grad > 0).all() and (output.box.grad == 0).all()
+    assert (output.cls.grad > 0).all()
+    assert (output.box.grad == 0).all()
 
 
 def test_ciou_equals_torchvision():

@@ -55,7 +55,9 @@ def test_every_optimizer_steps_downhill(name):
 
 
 def test_warm_up_is_a_straight_line_from_zero_and_from_the_bias_lr():
-    arguments = args(epochs=10, warmup_epochs=2, lr0=0.02, warmup_bias_lr=0.1, warmup_momentum=0.5, momentum=0.9, batch=16)
+    arguments = args(
+        epochs=10, warmup_epochs=2, lr0=0.02, warmup_bias_lr=0.1, warmup_momentum=0.5, momentum=0.9, batch=16
+    )
     schedule, optimizer = Schedule(arguments, batches=10), build_optimizer(small_model(), arguments)
     assert schedule.warmup == 20
     accumulate = schedule.apply(optimizer, epoch=1, batch=0)  # half-way

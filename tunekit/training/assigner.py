@@ -54,7 +54,9 @@ def assign(logits: Tensor, boxes: Tensor, centres: Tensor, truth: Truth, small: 
     align = logits[image, anchor, truth.classes[box]].sigmoid().pow_(ALPHA) * iou.pow(BETA)
 
     claimed = _top_candidates(box, anchor, align, len(truth.boxes), len(centres))
-    keep = _one_box_an_anchor(box, image * len(centres) + anchor, iou, claimed, logits.shape[0] * len(centres))
+    keep = _one_box_an_anchor(
+        box, image * len(centres) + anchor, iou, claimed, logits.shape[0] * len(centres)
+    )
     box, anchor, image, iou, align = box[keep], anchor[keep], image[keep], iou[keep], align[keep]
 
     count = len(truth.boxes)

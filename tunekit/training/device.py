@@ -26,7 +26,9 @@ def select_device(device: str | None) -> torch.device:
 
 def _devices() -> list[str]:
     gpus = [f"{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
-    return ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *gpus] + ([] if gpus else ["no CUDA GPU"])
+    return ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *gpus] + (
+        [] if gpus else ["no CUDA GPU"]
+    )
 
 
 def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:

@@ -82,7 +82,9 @@ class Engine:
         self.device = select_device(args.device)
         threads = args.threads or available_cores()
         torch.set_num_threads(threads)
-        workers = args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
+        workers = (
+            args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
+        )
         config = load_data_config(args.data)
         source = open_split(config, "train", args.imgsz, args.cache, args.fraction)
         self.problems = source.problems
@@ -97,7 +99,9 @@ class Engine:
 
         self.model = _model(args, config.names).to(self.device, memory_format=torch.channels_last)
         if args.imgsz % max(self.model.stride):
-            raise ModelError(f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {max(self.model.stride)}")
+            raise ModelError(
+                f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {max(self.model.stride)}"
+            )
         self.average = WeightAverage(self.model)
         self.optimizer = build_optimizer(self.model, args)
         self.schedule = Schedule(args, len(self.train_loader))
@@ -106,7 +110,11 @@ class Engine:
         counts = torch.from_numpy(source.class_counts)
         weights = class_weights(counts, args.cls_pw)
         self.loss = DetectionLoss(
-            args.box, args.cls, args.dfl, self.model.reg_max, None if weights is None else weights.to(self.device)
+            args.box,
+            args.cls,
+            args.dfl,
+            self.model.reg_max,
+            None if weights is None else weights.to(self.device),
         )
         self.epoch = 0  # finished ones
         self.best_epoch, self.best_fitness = 0, -math.inf
@@ -191,10 +199,12 @@ class Engine:
         bad = ~parts.isfinite().all(1)
         if bad.any():
             batch = int(bad.nonzero()[0])
-            named = ", ".join(f"{part} {value:g}" for part, value in zip(PARTS, parts[batch].tolist(), strict=True))
+            named = ", ".join(
+                f"{part} {value:g}" for part, value in zip(PARTS, parts[batch].tolist(), strict=True)
+            )
             raise TrainingError(
-                f"the loss is not finite ({named}) at epoch {self.epoch + 1}, batch {batch + 1} of {len(parts)}, "
-                f"lr0={self.args.lr0:g}: lower lr0 or the loss gains"
+                f"the loss is not finite ({named}) at epoch {self.epoch + 1}, "
+                f"batch {batch + 1} of {len(parts)}, lr0={self.args.lr0:g}: lower lr0 or the loss gains"
             )
         return parts
 
@@ -222,7 +232,9 @@ class Engine:
             self.average.model.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError) as fault:
-            raise CheckpointError(f"the checkpoint is not of this training ({self.args.model}): {fault}") from fault
+            raise CheckpointError(
+                f"the checkpoint is not of this training ({self.args.model}): {fault}"
+            ) from fault
         self.average.updates = state["updates"]
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.elapsed = state["epoch"], state["elapsed"]

@@ -71,7 +71,9 @@ def build_optimizer(model: nn.Module, args: TrainArgs) -> Optimizer:
     lr, betas = args.lr0, (args.momentum, 0.999)
     match args.optimizer:
         case "SGD":
-            return torch.optim.SGD(groups, lr=lr, momentum=args.momentum, nesterov=args.momentum > 0, fused=True)
+            return torch.optim.SGD(
+                groups, lr=lr, momentum=args.momentum, nesterov=args.momentum > 0, fused=True
+            )
         case "RMSProp":
             return torch.optim.RMSprop(groups, lr=lr, momentum=args.momentum, foreach=True)
         case "Adam":

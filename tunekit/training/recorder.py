@@ -35,7 +35,9 @@ class Recorder:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
-            raise RunFolderError(f"cannot make {self.last.parent}: {fault.strerror}; choose project=") from fault
+            raise RunFolderError(
+                f"cannot make {self.last.parent}: {fault.strerror}; choose project="
+            ) from fault
         write_args(self.folder / "args.yaml", self.engine.args)
 
     def resume(self) -> None:
@@ -44,7 +46,9 @@ class Recorder:
         if not isinstance(state, dict):
             raise CheckpointError(f"{self.last} holds weights alone, no training to go on with")
         self.engine.load_state_dict(state)
-        self._rows = [row for row in _read_rows(self.folder / "results.csv") if int(row["epoch"]) <= state["epoch"]]
+        self._rows = [
+            row for row in _read_rows(self.folder / "results.csv") if int(row["epoch"]) <= state["epoch"]
+        ]
 
     def record(self, result: EpochResult) -> None:
         """Add an epoch: its row, the full state and, when it is the best so far, the weights."""
@@ -59,7 +63,9 @@ class Recorder:
         if result.best:
             save_model(self.best, model, train_args=args, metrics=row)
         # Last of all: whoever resumes from it finds the row and the best weights that belong to it.
-        save_model(self.last, model, train_args=args, metrics=row, extra={"training": self.engine.state_dict()})
+        save_model(
+            self.last, model, train_args=args, metrics=row, extra={"training": self.engine.state_dict()}
+        )
 
 
 def write_args(path: Path, args: TrainArgs) -> None:

@@ -19,25 +19,18 @@ Say = Callable[[str], object]
 
 
 def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = None, say: Say = print) -> Path:
-    """Train to the end; returns the run folder. `on_epoch` sees every result once it is recorded."""
-    if args.resume is not None:
-        folder = Path(args.resume)
-        args = resumed_args(args, folder)
-    else:
-        folder = None
-    engine = Engine(args)
-    with closing(engine):
+    """Train to the end; returns the run folder. `on_epoch` sees every result once it is recorded.
+
+    With `resume=` an earlier run goes on where its last.pt was saved, to the bit on a CPU.
+    """
+    old = None if args.resume is None else Path(args.resume)
+    with closing(Engine(args if old is None else resumed_args(args, old))) as engine:
         if engine.problems:
             say(summarize(engine.problems))
-        if folder is None:
-            name = args.name or f"{Path(args.model).stem}-{Path(args.data).stem}"
-            folder = new_run_folder(args.project, name, args.exist_ok)
-            fresh = True
-        else:
-            fresh = False
+        folder = old or new_run_folder(args.project, run_name(args), args.exist_ok)
         with lock_run(folder):
             recorder = Recorder(folder, engine)
-            if fresh:
+            if old is None:
                 recorder.start()
             else:
                 recorder.resume()
@@ -47,8 +40,13 @@ def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = No
                 say(_line(result, engine.args.epochs))
                 if on_epoch is not None:
                     on_epoch(result)
-    say(_closing(engine, folder))
+        say(_closing(engine, folder))
     return folder
+
+
+def run_name(args: TrainArgs) -> str:
+    """What a run is called that was given no name: its model and its data."""
+    return args.name or f"{Path(args.model).stem}-{Path(args.data).stem}"
 
 
 def resumed_args(args: TrainArgs, folder: Path) -> TrainArgs:
@@ -60,7 +58,8 @@ def resumed_args(args: TrainArgs, folder: Path) -> TrainArgs:
     fixed = sorted(args.model_fields_set - free)
     if fixed:
         raise ArgumentError(
-            f"{fixed[0]}= cannot be changed while resuming: {folder} goes on with its own arguments; leave it out"
+            f"{fixed[0]}= cannot be changed while resuming: "
+            f"{folder} goes on with its own arguments; leave it out"
         )
     given = {name: getattr(args, name) for name in args.model_fields_set & free}
     return build_args(TrainArgs, {**yaml.safe_load(path.read_text()), **given}, where=str(path))
