@@ -102,7 +102,7 @@ def test_painting_only_what_is_seen_equals_warping_the_whole_canvas(
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), scale=st.floats(0, 0.5), translate=st.floats(0, 0.5))
-def test_a_zoomed_view_lies_within_half_a_pixel_of_the_warped_one(seed, scale, translate):
+def test_a_zoomed_view_lies_within_a_pixel_of_the_one_that_was_drawn(seed, scale, translate):
     """Red and green of the view tell which canvas pixel is seen."""
     size = 100
     out, _ = viewed(coordinates(2 * size), replace(NOTHING, scale=scale, translate=translate), seed, size)
@@ -111,9 +111,10 @@ def test_a_zoomed_view_lies_within_half_a_pixel_of_the_warped_one(seed, scale, t
     back = np.linalg.inv(view_matrix(2 * size, scale=1 + scale * draws[0], centre=tuple(centre)))
     y, x = np.mgrid[:size, :size] + 0.5
     expected = np.dstack([x, y, np.ones_like(x)]) @ back.T - 0.5
-    on_canvas = ((expected[:, :, :2] > 2) & (expected[:, :, :2] < 2 * size - 3)).all(axis=2)
-    # Half a pixel by snapping the window's corner and half by snapping its side, half by rounding colour.
-    np.testing.assert_allclose(out[on_canvas][:, :2], expected[on_canvas][:, :2], atol=1.6)
+    seen = ((expected[:, :, :2] > 2) & (expected[:, :, :2] < 2 * size - 3)).all(axis=2)
+    seen[[0, -1]] = seen[:, [0, -1]] = False  # there the resized window ends
+    # Three quarters of a pixel by snapping, half and a little by rounding the colour twice.
+    np.testing.assert_allclose(out[seen][:, :2], expected[seen][:, :2], atol=1.35)
 
 
 def test_scales_and_shifts_are_drawn_evenly_from_their_ranges():
@@ -138,7 +139,7 @@ def test_both_ways_of_drawing_a_view_put_the_same_boxes_in_the_same_places():
     for seed in range(40):
         fast = viewed(scene, replace(NOTHING, scale=0.5, translate=0.1), seed, 100)[1]
         slow = viewed(scene, replace(NOTHING, scale=0.5, translate=0.1, degrees=1e-9), seed, 100)[1]
-        np.testing.assert_allclose(fast, slow, atol=1.5)
+        np.testing.assert_allclose(fast, slow, atol=1.2)  # 0.75 canvas pixels, at scales up to 1.5
 
 
 def test_a_box_is_kept_when_enough_of_it_is_left():

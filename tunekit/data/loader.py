@@ -164,12 +164,13 @@ class _Assembly(Assembly[Batch]):
             raise DataError(f"{path}: could not be drawn ({type(error).__name__}: {error})") from error
 
     def done(self) -> Batch:
-        targets = torch.from_numpy(np.concatenate(self._targets))
-        counts = torch.tensor([len(rows) for rows in self._targets])
+        # In NumPy: torch would wake its pool of compute threads for arrays this small.
+        targets = np.concatenate(self._targets)
+        rows = np.repeat(np.arange(len(self._targets)), [len(part) for part in self._targets])
         return Batch(
             images=torch.from_numpy(self._images).permute(0, 3, 1, 2),
-            image_index=torch.arange(len(counts)).repeat_interleave(counts),
-            classes=targets[:, 0].long(),
-            boxes=targets[:, 1:].contiguous(),
+            image_index=torch.from_numpy(rows),
+            classes=torch.from_numpy(targets[:, 0].astype(np.int64)),
+            boxes=torch.from_numpy(np.ascontiguousarray(targets[:, 1:])),
             records=torch.from_numpy(self._records.astype(np.int64)),
         )
