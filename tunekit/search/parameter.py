@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 from optuna.distributions import (
@@ -88,7 +89,7 @@ class Parameter:
         scale), and maps to that part's middle, so a uniform draw gives all of them the same chance."""
         if self.kind == "choice":
             return (self.choices.index(value) + 0.5) / len(self.choices)
-        low, high = self._scaled_ends()
+        low, high = self._ends
         return min(max((self._scaled(cast(float, value)) - low) / (high - low), 0.0), 1.0)
 
     def from_unit(self, unit: float) -> Value:
@@ -99,7 +100,7 @@ class Parameter:
         unit = min(max(unit, 0.0), 1.0)
         if self.kind == "choice":
             return self.choices[min(int(unit * len(self.choices)), len(self.choices) - 1)]
-        low, high = self._scaled_ends()
+        low, high = self._ends
         value = self._unscaled(low + unit * (high - low))
         if self.kind == "int":
             return int(min(max(round(value), self.low), self.high))
@@ -131,7 +132,8 @@ class Parameter:
             return IntDistribution(int(self.low), int(self.high), log=self.scale == "log")
         return FloatDistribution(self.low, self.high, log=self.scale == "log")
 
-    def _scaled_ends(self) -> tuple[float, float]:
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
         half = 0.5 if self.kind == "int" else 0.0
         return self._scaled(self.low - half), self._scaled(self.high + half)
 
