@@ -113,8 +113,11 @@ def test_a_zoomed_view_lies_within_a_pixel_of_the_one_that_was_drawn(seed, scale
     expected = np.dstack([x, y, np.ones_like(x)]) @ back.T - 0.5
     seen = ((expected[:, :, :2] > 2) & (expected[:, :, :2] < 2 * size - 3)).all(axis=2)
     seen[[0, -1]] = seen[:, [0, -1]] = False  # there the resized window ends
-    # Three quarters of a pixel by snapping, half and a little by rounding the colour twice.
-    np.testing.assert_allclose(out[seen][:, :2], expected[seen][:, :2], atol=1.35)
+    off = out[seen][:, :2] - expected[seen][:, :2]
+    # Snapping moves the middle by half a pixel and the edges by three quarters; OpenCV's integer
+    # arithmetic is off by up to one in a pixel's colour, and by little on average.
+    assert np.abs(off).max(initial=0) < 1.8
+    assert np.abs(off.mean(axis=0) if len(off) else 0).max() < 0.85
 
 
 def test_scales_and_shifts_are_drawn_evenly_from_their_ranges():
