@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.search.asha import Asha, default_grace, goes_on, rungs
@@ -34,7 +34,6 @@ def test_rungs_that_would_never_end_are_refused(grace: int, reduction: int) -> N
         rungs(10, grace, reduction)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 1000), st.floats(0, 10))
 def test_the_default_grace_is_past_the_warm_up_and_early_enough(epochs: int, warmup: float) -> None:
     grace = default_grace(epochs, warmup)
@@ -52,7 +51,6 @@ def test_the_default_grace_with_three_epochs_of_warm_up(epochs: int, grace: int)
 values = st.sampled_from([-math.inf, 0.0, 0.1, 0.2, 0.3])
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 30), values, min_size=1, max_size=12), st.integers(2, 5), st.data())
 def test_the_best_share_goes_on(recorded: dict[int, float], reduction: int, data: st.DataObject) -> None:
     number = data.draw(st.sampled_from(sorted(recorded)))
@@ -109,7 +107,6 @@ def test_a_trial_that_has_not_come_to_a_rung_does_not_count_there() -> None:
     assert asha.at(2) == {}
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 20), st.lists(values | st.none(), min_size=1, max_size=6), min_size=1, max_size=10

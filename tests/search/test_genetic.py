@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
@@ -121,7 +121,6 @@ def test_a_stopped_trial_ranks_by_its_rung_and_below_every_complete_one() -> Non
     assert [r.number for r in rank(stopped + complete)] == [0, 4, 2, 1, 3, 5]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60))
 def test_weights_fall_and_add_up_to_one(count: int) -> None:
     share = weights(count)
@@ -141,7 +140,6 @@ def test_reflection_folds_at_both_ends() -> None:
     np.testing.assert_allclose(reflect(outside), [0.25, 0, 0.5, 1, 0.75, 0, 0.5, 1])
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=9))
 def test_reflection_stays_inside_and_keeps_what_is_inside(units: list[float]) -> None:
     folded = reflect(np.array(units))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -55,7 +55,6 @@ def numbers(draw: st.DrawFn) -> Parameter:
     return number(low, high, scale)
 
 
-@settings(deadline=None)
 @given(numbers(), st.floats(0, 1))
 def test_a_unit_comes_back_from_its_value(parameter: Parameter, unit: float) -> None:
     value = parameter.from_unit(unit)
@@ -63,7 +62,6 @@ def test_a_unit_comes_back_from_its_value(parameter: Parameter, unit: float) -> 
     assert parameter.to_unit(value) == pytest.approx(unit, abs=1.1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(-50, 50), st.integers(1, 40), st.data())
 def test_every_whole_number_comes_back(low: int, span: int, data: st.DataObject) -> None:
     parameter = whole(low, low + span)

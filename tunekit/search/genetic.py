@@ -12,7 +12,7 @@ One proposal, on genes in [0, 1] (each parameter in its own scale):
   2. a random subset of genes (`mask`): with 26 genes and 100 trials, a few changes at a time can be
      told from noise (NePS and PriorBand mutate likewise, arXiv 2306.12370);
   3. a normal step, annealed, with the shrunken covariance of the elites once there are enough of
-     them (`step_covariance`); now and then a uniform draw instead, so nothing is out of reach;
+     them (`shrunken_covariance`); now and then a uniform draw instead, so nothing is out of reach;
   4. reflection at the ends of the range; no near-duplicates, of running trials neither (`is_taken`).
 
 A stopped trial ranks by the rung it came to, then by its value there: below all complete ones. Failed
