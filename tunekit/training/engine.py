@@ -23,7 +23,7 @@ from tunekit.data.augment import Augmentation
 from tunekit.data.cache import open_split
 from tunekit.data.dataset import load_data_config
 from tunekit.data.loader import Batch, TrainLoader, ValLoader
-from tunekit.errors import CheckpointError, ModelError, TrainingError
+from tunekit.errors import ArgumentError, CheckpointError, ModelError, TrainingError
 from tunekit.evaluation.metrics import DetectionMetrics
 from tunekit.evaluation.validator import evaluate
 from tunekit.models.build import DetectionModel, build_model, load_spec
@@ -101,6 +101,11 @@ class Engine:
         if args.imgsz % max(self.model.stride):
             raise ModelError(
                 f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {max(self.model.stride)}"
+            )
+        if args.imgsz == max(self.model.stride) and 1 in (args.batch, len(source) % args.batch):
+            # Its deepest map is one pixel: batch norm has no spread to measure over a single image.
+            raise ArgumentError(
+                f"imgsz={args.imgsz} needs more than one image in every batch; raise imgsz or batch"
             )
         self.average = WeightAverage(self.model)
         self.optimizer = build_optimizer(self.model, args)
