@@ -29,10 +29,11 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException as fault:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(fault, OSError):
-            reason = fault.strerror or str(fault)
+        disk = _fault_of_the_disk(fault)
+        if disk is not None:
             raise RunFolderError(
-                f"cannot write {path}: {reason}. Free some space or choose another place with project="
+                f"cannot write {path}: {disk.strerror or disk}. Free some space or choose another place "
+                "with project="
             ) from fault
         raise
 
@@ -40,6 +41,13 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Create or replace a UTF-8 text file."""
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def _fault_of_the_disk(fault: BaseException | None) -> OSError | None:
+    """The OSError that is, or led to, `fault`: torch.save turns a full disk into a RuntimeError."""
+    while fault is not None and not isinstance(fault, OSError):
+        fault = fault.__cause__ or fault.__context__
+    return fault
 
 
 def _umask() -> int:

@@ -1,0 +1,47 @@
+"""Files are whole or not there, and a disk that is full is told as such, whoever writes."""
+
+import resource
+
+import pytest
+import torch
+
+from tunekit.atomic import write_atomic, write_text
+from tunekit.errors import RunFolderError
+
+
+@pytest.fixture
+def small_disk():
+    """Files cannot grow beyond 100 kB: the write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file.write(b"0" * 1_000_000),
+        lambda file: torch.save({f"layer{index}": torch.zeros(5_000) for index in range(50)}, file),
+    ],
+    ids=["bytes", "torch.save"],
+)
+def test_a_full_disk_is_told_by_its_name_and_leaves_the_old_file(tmp_path, small_disk, write):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    with pytest.raises(RunFolderError, match=r"cannot write .*last\.pt: File too large"):
+        write_atomic(path, write)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_fault_of_the_writer_itself_is_raised_as_it_is(tmp_path):
+    path = tmp_path / "table.csv"
+    with pytest.raises(ZeroDivisionError):
+        write_atomic(path, lambda file: file.write(b"%d" % (1 // 0)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_told_with_the_way_out(tmp_path):
+    with pytest.raises(RunFolderError, match=r"No such file or directory.* project="):
+        write_text(tmp_path / "gone" / "args.yaml", "x")
