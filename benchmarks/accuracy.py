@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     found.add_argument("--seeds", type=int, default=5)
     found.add_argument("--epochs", type=int, default=20)
     found.add_argument("--batch", type=int, default=16)
+    found.add_argument("--nbs", type=int, default=16, help="nominal batch; 64 would leave too few steps")
     found.add_argument("--imgsz", type=int, default=128)
     found.add_argument("--fraction", type=float, default=1.0)
     found.add_argument("--optimizer", default="AdamW", help="a name, not auto: both sides must do the same")
@@ -43,7 +44,7 @@ def main() -> None:
             f"--close-mosaic {options.close_mosaic} must be from 1 to epochs - 1; else the peer never closes"
         )
     version = common.check_peer(options.peer_python)
-    names = ("epochs", "batch", "imgsz", "fraction", "optimizer", "lr0", "momentum", "close_mosaic")
+    names = ("epochs", "batch", "nbs", "imgsz", "fraction", "optimizer", "lr0", "momentum", "close_mosaic")
     chosen = {name: getattr(options, name) for name in names} | {"patience": 0, "warmup_bias_lr": 0.0}
     chosen |= common.parsed(options.set)
     runs: list[dict[str, Any]] = []
@@ -102,8 +103,8 @@ def summary(options: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str
     ]
     what = (
         f"{options.model} from scratch, digits, imgsz {options.imgsz}, batch {options.batch}, "
-        f"{options.epochs} epochs, {options.optimizer} lr0={options.lr0:g}, {options.seeds} seeds; "
-        "mean mAP50-95 on val ± standard error"
+        f"nbs {options.nbs}, {options.epochs} epochs, {options.optimizer} lr0={options.lr0:g}, "
+        f"{options.seeds} seeds; mean mAP50-95 on val ± standard error"
     )
     header = ["epoch", "ours", "peer", "difference", "ours >= peer - 1 SE"]
     return [what, "", *common.table(header, rows), "", *verdicts, f"- wall time: {', '.join(walls)}"]

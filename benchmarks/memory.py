@@ -23,7 +23,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass
 class Peak:
-    """The highest sum so far, in MB, and how it was made up."""
+    """The highest sum so far, in MB, and each kind's own highest (not all at the same moment)."""
 
     total: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
@@ -66,9 +66,9 @@ def main() -> None:
     what = (
         f"`tunekit tune`, {options.trials} trials: {options.model}, {options.imgsz} px, "
         f"batch {options.batch}, digits, {options.epochs} epoch(s); PSS of all processes in MB "
-        "(2**20 bytes) when their sum was highest"
+        "(2**20 bytes); each kind at its own highest, and the highest sum"
     )
-    header = ["trials at a time", *KINDS, "sum at the peak", "seconds"]
+    header = ["trials at a time", *KINDS, "highest sum", "seconds"]
     common.report("Peak memory of a tune", began, [what, "", *common.table(header, rows)], options.out)
 
 
@@ -107,14 +107,15 @@ KINDS = ("driver", "trials", "Ray")
 
 
 def sample(peak: Peak, driver: int) -> None:
-    """Look at all processes now; keep it when it is the highest sum."""
+    """Look at all processes now, and keep what is higher than before."""
     parts: dict[str, float] = defaultdict(float)
     for pid in tree(os.getpid()):
         if pid != os.getpid():
             parts[kind(pid, driver)] += pss(pid)
     peak.samples += 1
-    if sum(parts.values()) > peak.total:
-        peak.total, peak.parts = sum(parts.values()), dict(parts)
+    peak.total = max(peak.total, sum(parts.values()))
+    for name, size in parts.items():
+        peak.parts[name] = max(peak.parts.get(name, 0.0), size)
 
 
 def kind(pid: int, driver: int) -> str:

@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
     found.add_argument("--model", default="yolo11p.yaml")
     found.add_argument("--imgsz", type=int, default=128)
     found.add_argument("--batch", type=int, default=16)
+    found.add_argument("--nbs", type=int, default=16, help="nominal batch; 64 would leave too few steps")
     found.add_argument("--epochs", type=int, default=12)
     found.add_argument("--iterations", type=int, default=12)
     found.add_argument("--fraction", type=float, default=1.0)
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def same_for_both(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("epochs", "imgsz", "batch", "fraction", "optimizer", "seed", "iterations")
+    names = ("epochs", "imgsz", "batch", "nbs", "fraction", "optimizer", "seed", "iterations")
     # AdamW with the default 0.1 throws the biases far off in the first batches, on either side.
     return {name: getattr(options, name) for name in names} | {"warmup_bias_lr": 0.0}
 
@@ -153,7 +154,7 @@ def summary(options: argparse.Namespace, found: dict[str, tuple[list[Trial], flo
         )
     header = ["side", "trials", "epochs", "wall time, s", "best fitness", f"seconds to {target:.3f}"]
     what = (
-        f"{options.model} from scratch, digits, {options.imgsz} px, batch {options.batch}, "
+        f"{options.model} from scratch, digits, {options.imgsz} px, batch {options.batch} nbs {options.nbs}, "
         f"{options.epochs} epochs, {options.iterations} trials, {options.optimizer}, "
         f"both beginning with {' '.join(options.start) or 'the defaults'}; "
         f"ours: sampler=genetic scheduler=asha space={options.space}; peer: "
