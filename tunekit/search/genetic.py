@@ -40,7 +40,7 @@ TRIES = 20  # to find a proposal that is not taken
 @dataclass(frozen=True)
 class Policy:
     """The constants. Chosen on benchmarks/search_synthetic.py, seeds 1000 to 1015 or 1023, near the best of
-    two or three values each; most of them matter little (regret changes by less than its standard error), as said below."""
+    two or three values each. Of most the exact value matters little: within the noise of the benchmark."""
 
     start: int = 8  # results before breeding; one wave of a busy machine
     start_sigma: float = 0.25  # a quarter of the range: the defaults are trusted, not much
