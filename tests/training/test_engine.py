@@ -106,7 +106,7 @@ def test_a_training_learns():
 
 
 def test_a_batch_that_batch_norm_cannot_take_is_refused_before_training():
-    with pytest.raises(ArgumentError, match="imgsz=32 .* one image"):
+    with pytest.raises(ArgumentError, match=r"imgsz=32 .* one image"):
         engine(imgsz=32, batch=1)
 
 

@@ -57,7 +57,7 @@ class TrainLoader:
         """Batches an epoch on this rank; the last one may be smaller."""
         return -(-len(range(self._rank, len(self._source), self._world)) // self._batch)
 
-    def epoch(self, epoch: int, *, mosaic: bool) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, mosaic: bool) -> Generator[Batch, None, None]:
         """The batches of epoch number `epoch`. `mosaic=False`: the close_mosaic phase."""
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._source))
         positions = np.arange(self._rank, len(order), self._world)

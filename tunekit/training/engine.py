@@ -97,7 +97,7 @@ class Engine:
         val_source = open_split(config, "val", args.imgsz, args.cache)
         self.val_loader = ValLoader(val_source, batch=2 * args.batch, workers=workers)
 
-        self.model = _model(args, config.names).to(self.device, memory_format=torch.channels_last)
+        self.model = _model(args, config.names).to(self.device).to(memory_format=torch.channels_last)
         if args.imgsz % max(self.model.stride):
             raise ModelError(
                 f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {max(self.model.stride)}"
