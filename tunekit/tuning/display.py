@@ -90,6 +90,8 @@ class Display:
         return ", ".join(parts)
 
     def render(self) -> RenderableType:
+        if not self.board.count("running") and self.board.left == self.board.total:
+            return Text("starting Ray and a process for each trial at a time ...", style="dim")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("trial", "state", "epochs", "fitness"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)

@@ -190,7 +190,7 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
         display = Display(
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
-        with running_ray(slots, machine), display, tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
+        with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
             job = Job(folder, plan, Path.cwd())
             tuner = ray_tune.Tuner(
                 ray_tune.with_resources(
