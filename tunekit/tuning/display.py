@@ -68,8 +68,7 @@ class Display:
             if state == "failed":
                 self.say(f"trial {number} failed: {reason}")
             return
-        parts = [f"trial {number} {state}"]
-        parts += [f"after epoch {line.epoch}/{self.board.epochs}"] if state != "failed" else []
+        parts = [f"trial {number} {state} after epoch {line.epoch}/{self.board.epochs}"]
         parts += [f"fitness {line.best:.4f}"] if line.best is not None else []
         parts += [reason] if reason else []
         self.say(", ".join(parts) + f"  |  {self._summary()}")
