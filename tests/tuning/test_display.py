@@ -30,12 +30,12 @@ def test_without_a_terminal_each_trial_is_a_line_when_it_begins_and_one_when_it_
             display.epoch(0, epoch, epoch / 100)
         display.ended(0, "done")
         display.began(1, {"lr0": 0.5})
-        display.ended(1, "failed", "the loss is not finite")
+        display.ended(1, "failed", "the loss is NaN")
     assert out.getvalue().splitlines() == [
         "trial 0: lr0 0.0123",
         "trial 0 done after epoch 10/10, fitness 0.1000  |  1/6 trials, best 0.1000 (trial 0)",
         "trial 1: lr0 0.5",
-        "trial 1 failed after epoch 0/10, the loss is not finite  |  2/6 trials, best 0.1000 (trial 0), 1 failed",
+        "trial 1 failed after epoch 0/10, the loss is NaN  |  2/6 trials, best 0.1000 (trial 0), 1 failed",
     ]
 
 
