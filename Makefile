@@ -25,7 +25,7 @@ install: .venv/installed ## make .venv and install tunekit into it (the other wo
 	@touch $@
 
 demo: install ## tune a small YOLO on the embedded handwritten digits (minutes)
-	$(BIN)/tunekit tune model=yolo11p.yaml imgsz=96 epochs=30 nbs=16 iterations=16 space=quick name=demo
+	$(BIN)/tunekit tune model=yolo11p.yaml imgsz=96 epochs=24 nbs=16 iterations=16 space=quick name=demo
 
 test: lint ## lint, types and tests: what CI runs
 	$(BIN)/python -m pytest -q

@@ -22,6 +22,7 @@ LOCK, PID = ".lock", ".pid"
 WRITTEN_BY_RUNS = (
     "args.yaml",
     "space.yaml",
+    "trial_args.yaml",
     "best_hyperparameters.yaml",
     "results.csv",
     "tune_results.csv",

@@ -107,6 +107,7 @@ class Engine:
             raise ArgumentError(
                 f"imgsz={args.imgsz} needs more than one image in every batch; raise imgsz or batch"
             )
+        self._parameters = list(self.model.parameters())
         self.average = WeightAverage(self.model)
         self.optimizer = build_optimizer(self.model, args)
         self.schedule = Schedule(args, len(self.train_loader))
@@ -191,7 +192,7 @@ class Engine:
 
     def _step(self) -> None:
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM, foreach=True)
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP_NORM, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -227,7 +228,7 @@ class Engine:
             "best_fitness": self.best_fitness,
             "elapsed": self.elapsed,
             "since_step": self._since_step,
-            "gradients": [p.grad for p in self.model.parameters()] if waiting else [],
+            "gradients": [p.grad for p in self._parameters] if waiting else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -246,7 +247,7 @@ class Engine:
         self.best_epoch, self.best_fitness = state["best_epoch"], state["best_fitness"]
         self._since_step = state["since_step"]
         if self._since_step:
-            for parameter, gradient in zip(self.model.parameters(), state["gradients"], strict=True):
+            for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
                 parameter.grad = None if gradient is None else gradient.to(self.device)
 
     def close(self) -> None:
