@@ -28,7 +28,10 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
         for name, value in _read_yaml(path).items()
         if name not in best.params and name not in NOT_CARRIED_OVER
     }
-    title = f"the other arguments of trial {best.number}, with which the training repeats it"
+    title = (
+        f"the other arguments of trial {best.number}, with which the training repeats it; to train longer,\n"
+        "# on all of a machine: tunekit train cfg=best_hyperparameters.yaml epochs=300 device=None threads=None"
+    )
     if not others:
         title = f"the other arguments are not here: {path.relative_to(run_dir)} is gone"
     return f"{header}{_dump(best.params)}\n# {title}\n{_dump(others)}"

@@ -52,14 +52,21 @@ def running_ray(slots: Slots, machine: Machine) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
-        ray.init(
-            address="local",  # without it Ray may join whatever an old file names, and refuse num_cpus
-            num_cpus=machine.cores,
-            num_gpus=1 if slots.only_gpu is not None else machine.gpus,
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+        try:
+            ray.init(
+                address="local",  # without it Ray may join whatever an old file names, and refuse num_cpus
+                num_cpus=machine.cores,
+                num_gpus=1 if slots.only_gpu is not None else machine.gpus,
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+        except Exception as fault:  # a node that does not come up is told as a bare Exception
+            ray.shutdown()
+            first = (str(fault).splitlines() or [type(fault).__name__])[0]
+            raise ResourceError(
+                f"Ray did not start: {first} Its words are in the run's ray.log; on a busy machine, try again"
+            ) from fault
         try:
             yield
         finally:
