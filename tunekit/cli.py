@@ -8,6 +8,7 @@ imported: asking for help costs no torch and no Ray.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import select
 import sys
@@ -56,7 +57,17 @@ def _run(words: list[str]) -> None:
 
             print(verb_help(verb), end="")
         else:
+            _show_log()
             call(verb, parse(verb, rest))
+
+
+def _show_log() -> None:
+    """What takes a while or was mended on the way (images decoded, a damaged cache) is said on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("tunekit")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _verb(word: str) -> str:

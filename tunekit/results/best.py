@@ -30,7 +30,8 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
     }
     title = (
         f"the other arguments of trial {best.number}, with which the training repeats it; to train longer,\n"
-        "# on all of a machine: tunekit train cfg=best_hyperparameters.yaml epochs=300 device=None threads=None"
+        "# on all of a machine: tunekit train cfg=best_hyperparameters.yaml epochs=300 device=None "
+        "threads=None"
     )
     if not others:
         title = f"the other arguments are not here: {path.relative_to(run_dir)} is gone"

@@ -1,0 +1,114 @@
+"""Every command of the README is run, in the order in which a newcomer meets them.
+
+Only their sizes are changed, so that a training takes seconds; `make test` is this test's caller, and
+of `make demo` the command that it would run is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunekit.data.dataset import image_paths, label_path, load_data_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SMALL = {"epochs": "1", "imgsz": "32", "iterations": "2"}
+TUNEKIT = [sys.executable, "-m", "tunekit"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+def demo() -> str:
+    """The tune that `make demo` runs, as make itself says it."""
+    told = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return next(line for line in reversed(told.stdout.splitlines()) if "tunekit tune" in line)
+
+
+def small(command: str) -> list[str]:
+    """The words of a tunekit command, with sizes that make it quick."""
+    words = shlex.split(command)[1:]
+    for name, size in SMALL.items():
+        # An extended search must be larger than the one that it extends.
+        size = "3" if name == "iterations" and "resume=" in command else size
+        words = [f"{name}={size}" if word.startswith(f"{name}=") else word for word in words]
+    if words[0] in ("tune", "train") and "resume=" not in command and "cfg=" not in command:
+        words += ["fraction=0.05", "threads=1"]
+        words = [word for word in words if not word.startswith("model=")] + ["model=yolo11p.yaml"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A newcomer's folder: the README's YAML files, and some pets, which here are digits."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for text in blocks("yaml"):
+        name = re.match(r"# (\S+\.yaml)\n", text)
+        assert name, f"a YAML block says its file's name in its first line: {text}"
+        (folder / name[1]).write_text(text)
+    digits = load_data_config("digits")
+    for split in ("train", "val", "test"):
+        for image in image_paths(digits, split)[:24]:
+            label = label_path(image)
+            for source, kind in ((image, "images"), (label, "labels")):
+                target = folder / "datasets" / "pets" / kind / split / source.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if kind == "images":
+                    shutil.copy(source, target)
+                else:  # of two kinds
+                    rows = [line.split(" ", 1) for line in source.read_text().splitlines()]
+                    target.write_text("".join(f"{int(digit) % 2} {box}\n" for digit, box in rows))
+    return folder
+
+
+@pytest.mark.timeout(600)
+def test_every_command_works_in_the_order_given(home: Path) -> None:
+    run = [line for line in commands() if not line.startswith("make ")]
+    assert {line for line in commands() if line.startswith("make ")} == {"make demo", "make test"}
+    assert len(run) >= 6
+    for line in [demo(), *run]:
+        words = small(line)
+        done = subprocess.run(
+            [*TUNEKIT, *words],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, f"{line}\n{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_python_of_the_readme_works(home: Path) -> None:
+    (program,) = blocks("python")
+    for name, size in SMALL.items():
+        program = re.sub(rf"\b{name}=\d+", f"{name}={size}", program)
+    program = program.replace('model="yolo11p.yaml"', 'model="yolo11p.yaml", fraction=0.05, threads=1')
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, f"{program}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_file_the_readme_says_a_run_leaves_is_there(home: Path) -> None:
+    folder = home / "runs" / "tune" / "first"
+    table = README.split("### What lands in")[1].split("###")[0]
+    named = [
+        name
+        for cell in re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", cell)
+    ]
+    assert len(named) >= 10
+    for name in named:
+        assert (folder / name.replace("<number>/", "0")).exists(), name
