@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from tunekit.data.dataset import image_paths, label_path, load_data_config
+from tunekit.search.space import load_space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SMALL = {"epochs": "1", "imgsz": "32", "iterations": "2"}
+SMALL = {"epochs": "1", "imgsz": "64", "iterations": "2"}
 TUNEKIT = [sys.executable, "-m", "tunekit"]
 
 
@@ -112,3 +113,14 @@ def test_every_file_the_readme_says_a_run_leaves_is_there(home: Path) -> None:
     assert len(named) >= 10
     for name in named:
         assert (folder / name.replace("<number>/", "0")).exists(), name
+
+
+def test_the_examples_work(home: Path) -> None:
+    program = (ROOT / "examples" / "tune_digits.py").read_text()
+    for name, size in SMALL.items():
+        program = re.sub(rf"\b{name}=\d+", f"{name}={size}", program)
+    program = program.replace("nbs=16", "nbs=16, fraction=0.05, threads=1")
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "mAP50-95 on images that no search has seen: " in done.stdout
+    assert load_space(str(ROOT / "examples" / "space.yaml")).defaults()["optimizer"] == "AdamW"

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import torch
@@ -24,9 +24,10 @@ from ray import tune
 
 from tunekit.args import TrainArgs
 from tunekit.errors import CheckpointError, RunFolderError, TunekitError
-from tunekit.training.engine import Engine, EpochResult
-from tunekit.training.recorder import Recorder, write_args
 from tunekit.tuning.plan import Plan
+
+if TYPE_CHECKING:
+    from tunekit.training.engine import EpochResult
 
 ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
@@ -86,6 +87,10 @@ class Training:
     """An engine and its folder, new or taken up again."""
 
     def __init__(self, args: TrainArgs, folder: Path) -> None:
+        # Here and not above: the driver needs this module, but not the trainer and its seconds of imports.
+        from tunekit.training.engine import Engine
+        from tunekit.training.recorder import Recorder, write_args
+
         self._lock = _own(folder)
         self.note: str | None = None
         self.engine = Engine(args)
