@@ -25,12 +25,12 @@ from tunekit.data.dataset import load_data_config
 from tunekit.data.loader import Batch, TrainLoader, ValLoader
 from tunekit.errors import ArgumentError, CheckpointError, ModelError, TrainingError
 from tunekit.evaluation.metrics import DetectionMetrics
-from tunekit.evaluation.validator import evaluate
+from tunekit.evaluation.validator import LOSS_PARTS, evaluate
 from tunekit.models.build import DetectionModel, build_model, load_spec
 from tunekit.models.weights import load_model
 from tunekit.training.device import autocast_dtype, available_cores, select_device
 from tunekit.training.ema import WeightAverage
-from tunekit.training.loss import PARTS, DetectionLoss, class_weights
+from tunekit.training.loss import DetectionLoss, class_weights
 from tunekit.training.optim import Schedule, build_optimizer, resolved
 
 CLIP_NORM = 10.0
@@ -59,12 +59,12 @@ class EpochResult:
         return {
             "epoch": self.epoch,
             "time": self.elapsed,
-            **{f"train/{part}_loss": self.losses[part] for part in PARTS},
+            **{f"train/{part}_loss": self.losses[part] for part in LOSS_PARTS},
             "metrics/precision(B)": self.metrics.precision,
             "metrics/recall(B)": self.metrics.recall,
             "metrics/mAP50(B)": self.metrics.map50,
             "metrics/mAP50-95(B)": self.metrics.map,
-            **{f"val/{part}_loss": self.val_losses[part] for part in PARTS},
+            **{f"val/{part}_loss": self.val_losses[part] for part in LOSS_PARTS},
             "lr": self.lr,
             "seconds": self.seconds,
             "images_per_second": self.images_per_second,
@@ -179,7 +179,7 @@ class Engine:
                 if self._since_step >= accumulate:
                     self._step()
         mean = self._finite(torch.stack(parts)).mean(0).tolist()
-        return dict(zip(PARTS, mean, strict=True)), images
+        return dict(zip(LOSS_PARTS, mean, strict=True)), images
 
     def _backward(self, batch: Batch) -> Tensor:
         dtype = self.amp_dtype or torch.float32
@@ -206,7 +206,7 @@ class Engine:
         if bad.any():
             batch = int(bad.nonzero()[0])
             named = ", ".join(
-                f"{part} {value:g}" for part, value in zip(PARTS, parts[batch].tolist(), strict=True)
+                f"{part} {value:g}" for part, value in zip(LOSS_PARTS, parts[batch].tolist(), strict=True)
             )
             raise TrainingError(
                 f"the loss is not finite ({named}) at epoch {self.epoch + 1}, "

@@ -18,8 +18,6 @@ from tunekit.models.heads import HeadOutput
 from tunekit.training.assigner import Truth, assign
 from tunekit.training.ciou import complete_iou
 
-PARTS = ("box", "cls", "dfl")
-
 
 @dataclass(frozen=True)
 class DetectionLoss:
