@@ -15,7 +15,7 @@ import yaml
 
 import tunekit
 from tunekit.args import TuneArgs, build_args
-from tunekit.errors import ArgumentError, RunFolderError, TrainingError
+from tunekit.errors import ArgumentError, CheckpointError, ModelError, RunFolderError, TrainingError
 from tunekit.results.run import Run
 from tunekit.tuning.run import tune
 
@@ -187,6 +187,14 @@ def test_a_resume_of_something_else_says_what_it_is(finished, place):
         tune(TuneArgs(resume=str(place)))
     with pytest.raises(RunFolderError, match="tunekit train resume="):
         tune(TuneArgs(resume=str(finished.path / "trials" / "0")))
+
+
+def test_a_model_that_cannot_be_built_is_told_before_anything_is_made(place):
+    with pytest.raises(ModelError, match=r"did you mean yolo11n\.yaml"):
+        search(model="yolo12n.yaml", name="nothing")
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        search(model="none.pt", name="nothing")
+    assert not (place / "runs" / "tune" / "nothing").exists()
 
 
 def test_when_every_trial_fails_the_commonest_reason_is_the_error(shared_ray, place):

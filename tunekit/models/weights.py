@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tunekit.atomic import write_atomic
 from tunekit.errors import CheckpointError, ModelError
-from tunekit.models.build import DetectionModel, ModelSpec
+from tunekit.models.build import DetectionModel, ModelSpec, load_spec
 
 FORMAT = "tunekit-detector"
 VERSION = 1
@@ -81,6 +81,17 @@ def model_from(checkpoint: Checkpoint, path: Path) -> DetectionModel:
             "take another checkpoint of the run, or train again"
         ) from fault
     return model
+
+
+def check_model(model: str) -> None:
+    """Raise ModelError or CheckpointError where `model=` can be neither built nor loaded.
+
+    Cheap, and asked before anything that takes time.
+    """
+    if model.endswith(".pt"):
+        read_checkpoint(Path(model))
+    else:
+        load_spec(model)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -27,7 +27,7 @@ from tunekit.errors import ArgumentError, CheckpointError, ModelError, TrainingE
 from tunekit.evaluation.metrics import DetectionMetrics
 from tunekit.evaluation.validator import LOSS_PARTS, evaluate
 from tunekit.models.build import DetectionModel, build_model, load_spec
-from tunekit.models.weights import load_model
+from tunekit.models.weights import check_model, load_model
 from tunekit.training.device import autocast_dtype, available_cores, select_device
 from tunekit.training.ema import WeightAverage
 from tunekit.training.loss import DetectionLoss, class_weights
@@ -85,6 +85,7 @@ class Engine:
         workers = (
             args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
         )
+        check_model(args.model)  # before images are decoded
         config = load_data_config(args.data)
         source = open_split(config, "train", args.imgsz, args.cache, args.fraction)
         self.problems = source.problems

@@ -24,6 +24,7 @@ from tunekit.data.cache import open_split
 from tunekit.data.dataset import load_data_config
 from tunekit.data.labels import summarize
 from tunekit.errors import ArgumentError, RunFolderError, TrainingError, TunekitError
+from tunekit.models.weights import check_model
 from tunekit.results.folder import lock_run, new_run_folder
 from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow, best_trial, trials_of
@@ -81,6 +82,7 @@ def tune(args: TuneArgs) -> Run:
         args = _resumed_args(args, folder)
     machine = available()
     slots = plan_slots(args, machine)
+    check_model(args.model)
     data = _look_at_data(args)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     new = folder is None
