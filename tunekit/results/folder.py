@@ -39,6 +39,11 @@ WRITTEN_BY_RUNS = (
 """All that `exist_ok` may delete."""
 
 
+def run_name(name: str | None, model: str, data: str) -> str:
+    """What a run is called: by its model and its data, unless it was given a name."""
+    return name or f"{Path(model).stem}-{Path(data).stem}"
+
+
 def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Path:
     """Make `project/name`; where it exists already `name-2`, `name-3` ... Two callers never get the same.
 

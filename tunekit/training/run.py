@@ -11,7 +11,7 @@ import yaml
 from tunekit.args import ModelAndDataArgs, TrainArgs, build_args
 from tunekit.data.labels import summarize
 from tunekit.errors import ArgumentError, RunFolderError
-from tunekit.results.folder import lock_run, new_run_folder
+from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.training.engine import Engine, EpochResult
 from tunekit.training.recorder import Recorder
 
@@ -27,7 +27,9 @@ def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = No
     with closing(Engine(args if old is None else resumed_args(args, old))) as engine:
         if engine.problems:
             say(summarize(engine.problems))
-        folder = old or new_run_folder(args.project, run_name(args), args.exist_ok)
+        folder = old or new_run_folder(
+            args.project, run_name(args.name, args.model, args.data), args.exist_ok
+        )
         with lock_run(folder):
             recorder = Recorder(folder, engine)
             if old is None:
@@ -42,11 +44,6 @@ def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = No
                     on_epoch(result)
         say(_closing(engine, folder))
     return folder
-
-
-def run_name(args: TrainArgs) -> str:
-    """What a run is called that was given no name: its model and its data."""
-    return args.name or f"{Path(args.model).stem}-{Path(args.data).stem}"
 
 
 def resumed_args(args: TrainArgs, folder: Path) -> TrainArgs:

@@ -25,7 +25,7 @@ from tunekit.data.dataset import load_data_config
 from tunekit.data.labels import summarize
 from tunekit.errors import ArgumentError, RunFolderError, TrainingError, TunekitError
 from tunekit.models.weights import check_model
-from tunekit.results.folder import lock_run, new_run_folder
+from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow, best_trial, trials_of
 from tunekit.search.samplers import make_sampler
@@ -87,9 +87,7 @@ def tune(args: TuneArgs) -> Run:
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     new = folder is None
     if folder is None:
-        folder = new_run_folder(
-            args.project, args.name or f"{Path(args.model).stem}-{Path(args.data).stem}", args.exist_ok
-        )
+        folder = new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
