@@ -9,7 +9,7 @@ from torchvision.ops import complete_box_iou
 from tunekit.training.assigner import ALPHA, BETA, EPS, TOPK, Truth, assign
 
 
-def slow_assignment(logits, boxes, centres, truth, small):
+def slow_assignment(logits, boxes, centres, truth, least):
     """{(image, anchor): (truth, score)} by loops over the definition in TOOD and the reference's rules."""
     positives: dict[tuple[int, int], tuple[int, float]] = {}
     for image in range(logits.shape[0]):
@@ -19,9 +19,9 @@ def slow_assignment(logits, boxes, centres, truth, small):
             x1, y1, x2, y2 = truth.boxes[n].tolist()
             for axis in (0, 1):
                 low, high = (x1, x2) if axis == 0 else (y1, y2)
-                if high - low < small:
+                if high - low < least:
                     middle = (low + high) / 2
-                    low, high = middle - small, middle + small
+                    low, high = middle - least / 2, middle + least / 2
                 if axis == 0:
                     x1, x2 = low, high
                 else:
@@ -34,7 +34,7 @@ def slow_assignment(logits, boxes, centres, truth, small):
                 align[n, a] = score**ALPHA * iou[n, a] ** BETA
         claims: dict[int, list[int]] = {}
         for n in own:
-            candidates = [a for a in range(len(centres)) if inside[n, a]]
+            candidates = [a for a in range(len(centres)) if align[n, a] > 0]
             for a in sorted(candidates, key=lambda a: -align[n, a])[:TOPK]:
                 claims.setdefault(a, []).append(n)
         winner = {
@@ -76,8 +76,8 @@ def random_case(seed: int, boxes: int, images: int = 3, nc: int = 4, size: int =
 @pytest.mark.parametrize(("seed", "boxes"), [(0, 1), (1, 5), (2, 12), (3, 30)])
 def test_assignment_equals_the_definition(seed, boxes):
     logits, predicted, centres, truth = random_case(seed, boxes)
-    expected = slow_assignment(logits, predicted, centres, truth, small=8.0)
-    found = assign(logits, predicted, centres, truth, small=8.0)
+    expected = slow_assignment(logits, predicted, centres, truth, least=16.0)
+    found = assign(logits, predicted, centres, truth, least=16.0)
     got = {
         (image, anchor): (n, score)
         for image, anchor, n, score in zip(
@@ -99,17 +99,16 @@ def test_assignment_equals_the_definition(seed, boxes):
 
 def test_an_anchor_is_positive_for_one_box_only():
     logits, predicted, centres, truth = random_case(7, 40, images=1)
-    found = assign(logits, predicted, centres, truth, small=8.0)
+    found = assign(logits, predicted, centres, truth, least=16.0)
     places = list(zip(found.image.tolist(), found.anchor.tolist(), strict=True))
     assert len(places) == len(set(places)) > 0
 
 
-def test_a_box_smaller_than_the_stride_still_gets_an_anchor():
+def test_a_box_that_holds_no_anchor_gets_those_within_eight_pixels():
     centres = grid(64, 8)
-    tiny = Truth(
-        torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]])
-    )  # holds no centre
-    predicted = torch.cat([centres - 4, centres + 4], 1)[None]
-    found = assign(torch.zeros(1, len(centres), 1), predicted, centres, tiny, small=8.0)
-    assert len(found.anchor) > 0
-    assert (centres[found.anchor] - 9.5).abs().max() < 8
+    tiny = Truth(torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]]))
+    predicted = tiny.boxes.expand(1, len(centres), 4)  # every anchor sees it
+    found = assign(torch.zeros(1, len(centres), 1), predicted, centres, tiny, least=16.0)
+    near = (centres - 9.5).abs().max(1).values < 8  # its middle is (9.5, 9.5), its sides count as 16
+    assert set(found.anchor.tolist()) == set(near.nonzero().squeeze(1).tolist())
+    assert near.sum() == 4

@@ -40,7 +40,7 @@ def dense_parts(output: HeadOutput, truth, weights=None):
     sides = (shares * torch.arange(REG_MAX)).sum(-1)
     boxes = torch.cat([output.anchors - sides[..., :2], output.anchors + sides[..., 2:]], -1)
     found = assign(
-        output.cls, boxes * output.strides.repeat(1, 4), output.anchors * output.strides, truth, small=8.0
+        output.cls, boxes * output.strides.repeat(1, 4), output.anchors * output.strides, truth, least=16.0
     )
     target = torch.zeros(images, anchors, nc)
     normaliser = found.score.sum().clamp(min=1)

@@ -41,14 +41,14 @@ class Assignment:
 
 
 @torch.no_grad()
-def assign(logits: Tensor, boxes: Tensor, centres: Tensor, truth: Truth, small: float) -> Assignment:
+def assign(logits: Tensor, boxes: Tensor, centres: Tensor, truth: Truth, least: float) -> Assignment:
     """Positive anchors for every true box.
 
     logits (B, A, nc) class logits; boxes (B, A, 4) predicted xyxy pixels; centres (A, 2) pixels.
-    `small` is the smallest stride: a box side under it counts as 2·small when asking which anchors
-    lie inside (STAL), so that tiny boxes get anchors at all.
+    `least`, pixels: a shorter box side counts as this long when asking which anchors lie inside (STAL),
+    so that tiny boxes get anchors at all.
     """
-    box, anchor = _inside(centres, truth.boxes, small).nonzero(as_tuple=True)
+    box, anchor = _inside(centres, truth.boxes, least).nonzero(as_tuple=True)
     image = truth.image_index[box]
     iou = complete_iou(boxes[image, anchor], truth.boxes[box]).clamp_(min=0)
     align = logits[image, anchor, truth.classes[box]].sigmoid().pow_(ALPHA) * iou.pow(BETA)
@@ -66,11 +66,10 @@ def assign(logits: Tensor, boxes: Tensor, centres: Tensor, truth: Truth, small: 
     return Assignment(image, anchor, box, score)
 
 
-def _inside(centres: Tensor, boxes: Tensor, small: float) -> Tensor:
-    """(N, A) whether an anchor's centre lies strictly inside a box."""
+def _inside(centres: Tensor, boxes: Tensor, least: float) -> Tensor:
+    """(N, A) whether an anchor's centre lies strictly inside a box, its sides at least `least` long."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    size = boxes[:, 2:] - boxes[:, :2]
-    half = torch.where(size < small, 2.0 * small, size) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).clamp(min=least) / 2
     low, high = middle - half, middle + half
     x, y = centres[:, 0], centres[:, 1]
     across = (x > low[:, :1] + EPS) & (x < high[:, :1] - EPS)
@@ -79,12 +78,13 @@ def _inside(centres: Tensor, boxes: Tensor, small: float) -> Tensor:
 
 
 def _top_candidates(box: Tensor, anchor: Tensor, align: Tensor, boxes: int, anchors: int) -> Tensor:
-    """(pairs,) bool: the pair is among its box's TOPK best aligned ones."""
+    """(pairs,) bool: the pair is among its box's TOPK best aligned ones, and aligned at all: an anchor
+    that would teach nothing must not be taken from another box."""
     table = align.new_full((boxes, anchors), -1.0)
     table[box, anchor] = align
     top = table.topk(min(TOPK, anchors), dim=1).indices
     chosen = torch.zeros_like(table, dtype=torch.bool).scatter_(1, top, True)
-    return chosen[box, anchor]
+    return chosen[box, anchor] & (align > 0)
 
 
 def _one_box_an_anchor(box: Tensor, place: Tensor, iou: Tensor, claimed: Tensor, places: int) -> Tensor:

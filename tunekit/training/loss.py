@@ -43,7 +43,7 @@ class DetectionLoss:
 
         with torch.no_grad():
             predicted = self._decode(box_logits, output.anchors) * output.strides.repeat(1, 4)
-        found = assign(logits, predicted, centres, truth, small=float(output.strides.min()))
+        found = assign(logits, predicted, centres, truth, least=2 * float(output.strides.min()))
         normaliser = found.score.sum().clamp(min=1)
 
         distances = box_logits[found.image, found.anchor]  # (P, 4 * reg_max)
