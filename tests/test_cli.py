@@ -269,3 +269,14 @@ def test_examples_in_the_help_parse() -> None:
         settings.pop("cfg", None)
         ARGUMENTS[name].model_validate(settings)
     assert TuneArgs.model_validate(cli.parse("tune", ["iterations=10"])).iterations == 10
+
+
+def test_what_takes_a_while_is_said_on_stderr_once(tmp_path: Path) -> None:
+    done = tunekit_command(
+        *("train", "model=yolo11p.yaml", "imgsz=32", "epochs=1", "fraction=0.02", "device=cpu"),
+        cwd=tmp_path,
+        TUNEKIT_CACHE=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("decoding 384 images of train") == 1
+    assert "decoding" not in done.stdout

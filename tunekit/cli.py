@@ -63,11 +63,12 @@ def _run(words: list[str]) -> None:
 
 def _show_log() -> None:
     """What takes a while or was mended on the way (images decoded, a damaged cache) is said on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("tunekit")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
 
 
 def _verb(word: str) -> str:

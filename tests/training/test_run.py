@@ -65,6 +65,14 @@ def test_an_interrupted_training_goes_on_to_the_same_end(tmp_path):
 def test_resuming_refuses_other_arguments_and_folders_that_are_no_runs(tmp_path):
     with pytest.raises(RunFolderError, match="no run is there"):
         train(build_args(TrainArgs, {"resume": str(tmp_path / "nowhere")}), say=quietly)
+    for text, told in (
+        ("iterations: 3\n", "tunekit tune resume="),
+        ("[1]", "damaged"),
+        ("a: [", "cannot be read"),
+    ):
+        (tmp_path / "args.yaml").write_text(text)
+        with pytest.raises(RunFolderError, match=told):
+            train(build_args(TrainArgs, {"resume": str(tmp_path)}), say=quietly)
     folder = train(args(tmp_path, epochs=1), say=quietly)
     with pytest.raises(ArgumentError, match="lr0= cannot be changed while resuming"):
         train(build_args(TrainArgs, {"resume": str(folder), "lr0": 0.1}), say=quietly)

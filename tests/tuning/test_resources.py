@@ -14,6 +14,7 @@ from tunekit.tuning.resources import Machine, plan_slots
     [
         (Machine(1, 0), {}, 1, 1, 0, "cpu"),
         (Machine(2, 0), {}, 2, 1, 0, "cpu"),
+        (Machine(7, 0), {}, 3, 2, 0, "cpu"),
         (Machine(16, 0), {}, 4, 4, 0, "cpu"),
         (Machine(16, 0), {"concurrent": 2}, 2, 8, 0, "cpu"),
         (Machine(16, 0), {"cpus": 1}, 16, 1, 0, "cpu"),

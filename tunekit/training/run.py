@@ -6,25 +6,31 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import yaml
-
-from tunekit.args import ModelAndDataArgs, TrainArgs, build_args
+from tunekit.args import ModelAndDataArgs, TrainArgs
 from tunekit.data.labels import summarize
-from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.folder import lock_run, new_run_folder, run_name
+from tunekit.results.resume import resumed_args
 from tunekit.training.engine import Engine, EpochResult
 from tunekit.training.recorder import Recorder
 
-Say = Callable[[str], object]
+CHANGEABLE_ON_RESUME = tuple(ModelAndDataArgs.model_fields)  # those of the machine
 
 
-def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = None, say: Say = print) -> Path:
+def _print(text: str) -> None:
+    print(text, flush=True)  # an epoch at a time also into a file or a pipe
+
+
+def train(
+    args: TrainArgs,
+    on_epoch: Callable[[EpochResult], object] | None = None,
+    say: Callable[[str], object] = _print,
+) -> Path:
     """Train to the end; returns the run folder. `on_epoch` sees every result once it is recorded.
 
     With `resume=` an earlier run goes on where its last.pt was saved, to the bit on a CPU.
     """
     old = None if args.resume is None else Path(args.resume)
-    with closing(Engine(args if old is None else resumed_args(args, old))) as engine:
+    with closing(Engine(args if old is None else resumed_args(args, old, CHANGEABLE_ON_RESUME))) as engine:
         if engine.problems:
             say(summarize(engine.problems))
         folder = old or new_run_folder(
@@ -44,22 +50,6 @@ def train(args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = No
                     on_epoch(result)
         say(_closing(engine, folder))
     return folder
-
-
-def resumed_args(args: TrainArgs, folder: Path) -> TrainArgs:
-    """The arguments of the run in `folder`; beside resume= only those of the machine may be given."""
-    path = folder / "args.yaml"
-    if not path.exists():
-        raise RunFolderError(f"resume={folder}: no run is there ({path} is missing)")
-    free = set(ModelAndDataArgs.model_fields) | {"resume"}
-    fixed = sorted(args.model_fields_set - free)
-    if fixed:
-        raise ArgumentError(
-            f"{fixed[0]}= cannot be changed while resuming: "
-            f"{folder} goes on with its own arguments; leave it out"
-        )
-    given = {name: getattr(args, name) for name in args.model_fields_set & free}
-    return build_args(TrainArgs, {**yaml.safe_load(path.read_text()), **given}, where=str(path))
 
 
 def _opening(engine: Engine, folder: Path) -> str:

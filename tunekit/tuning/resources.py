@@ -6,6 +6,7 @@ knows nothing of trials' contents.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +66,7 @@ def plan_slots(args: TuneArgs, machine: Machine) -> Slots:
         cpus = args.cpus or max(1, machine.cores // places)
         concurrent = max(1, min(places, machine.cores // cpus))
     else:
-        cpus = args.cpus or max(1, machine.cores // MOST_BY_DEFAULT)
+        cpus = args.cpus or math.ceil(machine.cores / MOST_BY_DEFAULT)
         concurrent = max(1, machine.cores // cpus)
     if device == "mps" and args.concurrent is None:
         concurrent = 1

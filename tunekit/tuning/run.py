@@ -23,9 +23,10 @@ from tunekit.atomic import write_text
 from tunekit.data.cache import open_split
 from tunekit.data.dataset import load_data_config
 from tunekit.data.labels import summarize
-from tunekit.errors import ArgumentError, RunFolderError, TrainingError, TunekitError
+from tunekit.errors import RunFolderError, TrainingError, TunekitError
 from tunekit.models.weights import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
+from tunekit.results.resume import resumed_args
 from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow, best_trial, trials_of
 from tunekit.search.samplers import make_sampler
@@ -54,7 +55,6 @@ CHANGEABLE_ON_RESUME = (
     "threads",
     "loader_workers",
     "cache",
-    "resume",
 )
 
 
@@ -79,7 +79,7 @@ def tune(args: TuneArgs) -> Run:
     """
     folder = Path(args.resume) if args.resume is not None else None
     if folder is not None:
-        args = _resumed_args(args, folder)
+        args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
     machine = available()
     slots = plan_slots(args, machine)
     check_model(args.model)
@@ -122,30 +122,6 @@ def _new_plan(args: TuneArgs, data: Data, slots: Slots) -> Plan:
     space = load_space(args.space)
     threads = args.threads or slots.cpus
     return make_plan(args, space, len(data.names), data.training, slots.device, threads)
-
-
-def _resumed_args(args: TuneArgs, folder: Path) -> TuneArgs:
-    """The run's own arguments; beside resume= only those of the machine, and iterations, may be given."""
-    path = folder / "args.yaml"
-    try:
-        recorded = yaml.safe_load(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunFolderError(f"resume={folder}: no run is there ({path} is missing)") from None
-    except (OSError, yaml.YAMLError) as fault:
-        raise RunFolderError(f"resume={folder}: {path} cannot be read ({fault})") from fault
-    if not isinstance(recorded, dict) or "iterations" not in recorded:
-        raise RunFolderError(
-            f"resume={folder}: that is no run of tunekit tune; to go on with a training: "
-            f"tunekit train resume={folder}"
-        )
-    fixed = sorted(args.model_fields_set - set(CHANGEABLE_ON_RESUME))
-    if fixed:
-        raise ArgumentError(
-            f"{fixed[0]}= cannot be changed while resuming: {folder} goes on with its own arguments; "
-            "leave it out"
-        )
-    given = {name: getattr(args, name) for name in args.model_fields_set}
-    return build_args(TuneArgs, {**recorded, **given, "resume": str(folder)}, where=str(path))
 
 
 def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
