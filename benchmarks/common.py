@@ -128,7 +128,8 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Every argument that both sides know, in full: `settings` over tunekit's defaults."""
-    from tunekit.args import TrainArgs, build_args
+    from tunekit.args import TrainArgs
+    from tunekit.checks import build_args
 
     args = build_args(TrainArgs, settings)
     groups = {name: field.json_schema_extra["group"] for name, field in TrainArgs.model_fields.items()}

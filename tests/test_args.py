@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.args import (
-    ARGUMENTS,
-    Arguments,
-    TrainArgs,
-    TuneArgs,
-    ValArgs,
-    build_args,
-    choices,
-    limits,
-    tunable_names,
-)
+from tunekit.args import ARGUMENTS, Arguments, TrainArgs, TuneArgs, ValArgs, tunable_names
+from tunekit.checks import build_args, choices, limits
 from tunekit.errors import ArgumentError
 
 EVERY_ARGUMENT = [(verb, name) for verb, kind in ARGUMENTS.items() for name in kind.model_fields]
@@ -84,8 +75,14 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"iterations": "0"}, "iterations=0: must be at least 1"),
         ({"epochs": "-1"}, "epochs=-1: must be at least 1"),
         ({"epochs": "many"}, "epochs=many: must be a whole number, at least 1"),
-        ({"batch": "2.5"}, "batch=2.5: must be a whole number, at least 1"),
-        ({"batch": 2.5}, "batch=2.5: must be a whole number, at least 1"),
+        (
+            {"batch": "2.5"},
+            "batch=2.5: must be a whole number from 1, or -1 or a share",
+        ),
+        (
+            {"batch": 2.5},
+            "batch=2.5: must be a whole number from 1, or -1 or a share",
+        ),
         ({"epochs": None}, "epochs=None: must be a whole number, at least 1"),
         ({"lr0": "0"}, "lr0=0: must be above 0 and at most 1"),
         ({"lr0": "nan"}, "lr0=nan: must be a number, above 0 and at most 1"),
@@ -99,7 +96,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
             "sampler=genetics: must be one of genetic, tpe, random; did you mean genetic?",
         ),
         ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, none"),
-        ({"cache": "rom"}, "cache=rom: must be one of ram, disk, False; did you mean ram?"),
+        ({"cache": "rom"}, "cache=rom: must be one of disk, ram, gpu, False; did you mean ram?"),
         ({"imgsz": "100"}, "imgsz=100: must be a multiple of 32, the largest stride: use 96 or 128"),
         ({"grace": "0"}, "grace=0: must be at least 1"),
     ],
@@ -140,7 +137,7 @@ def test_optimizer_auto_is_refused_in_a_search_and_says_why() -> None:
         (TrainArgs, "epoch", "did you mean 'epochs'?"),
         (TrainArgs, "IMGSZ", "did you mean 'imgsz'?"),
         (TuneArgs, "iter", "did you mean 'iterations'?"),
-        (TrainArgs, "workers", "here it is 'loader_workers'"),
+        (TrainArgs, "batch_size", "here it is 'batch'"),
         (TrainArgs, "iterations", "it is one of `tunekit tune`"),
         (ValArgs, "epochs", "it is one of `tunekit train`"),
         (TrainArgs, "conf", "it is one of `tunekit val`"),

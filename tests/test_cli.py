@@ -126,7 +126,7 @@ def test_version_is_the_packages() -> None:
         (["data=x.yaml"], "error: a verb comes first (tune, train, val): tunekit VERB data=x.yaml"),
         (["help", "tun"], "error: unknown verb 'tun': did you mean 'tune'? The verbs are tune, train, val"),
         (["train", "epoch=3"], "error: unknown argument 'epoch': did you mean 'epochs'?"),
-        (["train", "workers=3"], "error: unknown argument 'workers': here it is 'loader_workers'"),
+        (["train", "lr=3"], "error: unknown argument 'lr': here it is 'lr0'"),
         (["train", "epochs"], "error: 'epochs' has no value: write epochs=VALUE"),
         (["train", "--epochs", "3"], "error: '--epochs' has no value: write epochs=VALUE"),
         (["train", "epoch"], "error: 'epoch' is not of the form name=value; did you mean epochs=VALUE?"),

@@ -6,42 +6,41 @@ these models. A verb's model is frozen: what a run was called with is what it ra
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
-from tunekit.errors import ArgumentError
+from tunekit.fields import (
+    OptionalFloat,
+    OptionalInt,
+    OptionalStr,
+    arg,
+    cache_word,
+    devices,
+    layers,
+    multiple_of_32,
+    none_if_word,
+    setting,
+    yes_no_or_path,
+)
 
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSProp")
+OPTIMIZERS = ("SGD", "MuSGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSProp")
 
-
-def _none_if_word(value: Any) -> Any:
-    return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
-
-
-def _cache_word(value: Any) -> Any:
-    """`cache=True` means ram, as YOLO users write it; the words may come in any case."""
-    word = str(value).lower()
-    return {"true": "ram", "false": False, "none": False}.get(word, word)
-
-
-OptionalStr = Annotated[str | None, BeforeValidator(_none_if_word)]
-OptionalInt = Annotated[int | None, BeforeValidator(_none_if_word)]
-OptionalFloat = Annotated[float | None, BeforeValidator(_none_if_word)]
-
-
-def _arg(default: Any, group: str, doc: str, *, tunable: bool = False, **limits: Any) -> Any:
-    extra: Any = {"group": group, "tunable": tunable}
-    return Field(default, description=doc, json_schema_extra=extra, allow_inf_nan=False, **limits)
-
-
-def _setting(default: Any, group: str, doc: str, *, tunable: bool = False) -> Any:
-    """An argument without a numeric range."""
-    extra: Any = {"group": group, "tunable": tunable}
-    return Field(default, description=doc, json_schema_extra=extra)
+# Arguments of YOLO's other tasks, with the values that change nothing: so a settings file written elsewhere
+# still reads, and whoever means something by one of them is told.
+OTHER_TASKS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "pose": ("pose models", (12.0,)),
+    "kobj": ("pose models", (1.0, 2.0)),
+    "rle": ("pose models", (1.0,)),
+    "angle": ("oriented-box models", (1.0,)),
+    "overlap_mask": ("segmentation models", (True,)),
+    "mask_ratio": ("segmentation models", (4,)),
+    "retina_masks": ("segmentation models", (False,)),
+    "dropout": ("classification models", (0.0,)),
+    "auto_augment": ("classification models", ("randaugment", None)),
+    "erasing": ("classification models", (0.4,)),
+    "task": ("other tasks than detection", ("detect",)),
+}
 
 
 class Arguments(BaseModel):
@@ -55,77 +54,121 @@ class Arguments(BaseModel):
 class ModelAndDataArgs(Arguments):
     """What train, val and tune share."""
 
-    device: OptionalStr = _setting(
-        None, "machine", "cpu, cuda, mps or a GPU number; chosen by itself when left out"
+    device: Annotated[OptionalStr, BeforeValidator(devices)] = setting(
+        None, "machine", "cpu, cuda, mps, a GPU number or several (0,1); chosen by itself when left out"
     )
-    threads: OptionalInt = _arg(
+    threads: OptionalInt = arg(
         None, "machine", "CPU threads to compute with; all that the machine has when left out", ge=1
     )
-    loader_workers: OptionalInt = _arg(
+    loader_workers: OptionalInt = arg(
         None, "machine", "threads that load and augment images; chosen by itself when left out", ge=0
     )
-    cache: Annotated[Literal["ram", "disk", False], BeforeValidator(_cache_word)] = _setting(
-        "disk",
-        "data",
-        "decoded images: disk (a memory-mapped file), ram (the same in memory), False (decode anew)",
-    )
-
-
-def _multiple_of_32(value: int) -> int:
-    if value % 32:
-        low = value // 32 * 32
-        choices = f"{low} or {low + 32}" if low else "32"
-        raise ValueError(f"must be a multiple of 32, the largest stride: use {choices}")
-    return value
 
 
 class TrainArgs(ModelAndDataArgs):
     """Arguments of `tunekit train`."""
 
-    model: str = _setting(
+    cache: Annotated[Literal["disk", "ram", "gpu", False], BeforeValidator(cache_word)] = setting(
+        "disk",
+        "data",
+        "decoded images: disk (a memory-mapped file), ram (the same in memory), False (decode anew),"
+        " gpu (in the GPU's memory, where they are augmented, too)",
+    )
+
+    model: str = setting(
         "yolo11n.yaml", "train", "a model YAML (yolo11n.yaml, yolov8s.yaml, your own) or a checkpoint"
     )
-    data: str = _setting("digits", "data", "a data-set YAML, or digits: the embedded handwritten digits")
-    epochs: int = _arg(100, "train", "passes over the training images", ge=1)
-    batch: int = _arg(16, "train", "images a step", tunable=True, ge=1)
-    imgsz: int = _arg(640, "train", "side of the square input in pixels, a multiple of 32", ge=32)
-    patience: int = _arg(100, "train", "stop after so many epochs without a better fitness; 0: never", ge=0)
-    fraction: float = _arg(1.0, "data", "share of the training images to use", gt=0, le=1)
-    seed: int = _arg(0, "train", "seed of everything random", ge=0)
-    amp: bool = _setting(True, "machine", "compute in bf16 or fp16 where this device is faster that way")
-    optimizer: Literal[("auto", *OPTIMIZERS)] = _setting(  # type: ignore[valid-type]
+    data: str = setting("digits", "data", "a data-set YAML, or digits: the embedded handwritten digits")
+    epochs: int = arg(100, "train", "passes over the training images", ge=1)
+    pretrained: Annotated[bool | str, BeforeValidator(yes_no_or_path)] = setting(
+        True,
+        "train",
+        "a checkpoint whose matching weights a model YAML begins with;"
+        " False: begin a checkpoint's model from scratch",
+    )
+    batch: int | float = setting(
+        16,
+        "train",
+        "images a step, over all workers; -1: as many as fill 60% of the GPU's memory, 0.7: 70% of it",
+        tunable=True,
+    )
+    imgsz: int = arg(640, "train", "side of the square input in pixels, a multiple of 32", ge=32)
+    patience: int = arg(100, "train", "stop after so many epochs without a better fitness; 0: never", ge=0)
+    time: OptionalFloat = arg(
+        None, "train", "hours to train: the number of epochs is fitted to them, whatever epochs says", gt=0
+    )
+    val: bool = setting(True, "train", "validate after every epoch; False: after the last one only")
+    single_cls: bool = setting(False, "data", "treat all classes as one")
+    rect: bool = setting(
+        False, "data", "batches of like shapes with little padding, without mosaic, mixup and cutmix"
+    )
+    multi_scale: float = arg(
+        0.0, "data", "each batch at a random size of imgsz·(1 ± multi_scale)", tunable=True, ge=0, lt=1
+    )
+    freeze: Annotated[int | tuple[int | str, ...] | None, BeforeValidator(layers)] = setting(
+        None, "train", "layers that keep their weights: the first n, or a list of numbers or names (22.cv2)"
+    )
+    fraction: float = arg(1.0, "data", "share of the training images to use", gt=0, le=1)
+    seed: int = arg(0, "train", "seed of everything random", ge=0)
+    workers: OptionalInt = arg(
+        None,
+        "machine",
+        "processes that train one model together; one for each device when left out",
+        ge=1,
+    )
+    sync_bn: bool = setting(False, "machine", "batch norm over the images of all workers (CUDA)")
+    deterministic: bool = setting(True, "machine", "repeatable arithmetic on GPUs, at some cost of speed")
+    compile: bool = setting(False, "machine", "let torch.compile make the model faster, minutes later")
+    channels_last: bool = setting(True, "machine", "keep pixels' channels together in memory: faster")
+    profile: bool = setting(
+        False, "output", "measure where the time of the first epoch goes, into profile.txt"
+    )
+    amp: bool = setting(True, "machine", "compute in bf16 or fp16 where this device is faster that way")
+    optimizer: Literal[("auto", *OPTIMIZERS)] = setting(  # type: ignore[valid-type]
         "auto",
         "optimization",
         "the optimizer; auto chooses it together with lr0 and momentum, whatever these are set to",
         tunable=True,
     )
-    cos_lr: bool = _setting(
+    cos_lr: bool = setting(
         False, "optimization", "cosine learning-rate schedule instead of linear", tunable=True
     )
-    nbs: int = _arg(
+    nbs: int = arg(
         64, "optimization", "nominal batch: gradients are accumulated up to it", tunable=True, ge=1
     )
-    project: str = _setting("runs/train", "output", "folder that holds the runs")
-    name: OptionalStr = _setting(None, "output", "name of the run; model and data name it when left out")
-    exist_ok: bool = _setting(False, "output", "write into an existing run of that name, replacing it")
-    resume: OptionalStr = _setting(None, "output", "a run folder to go on with; its own arguments hold")
+    lr_batch: OptionalInt = arg(
+        None, "optimization", "the batch that lr0 is meant for: lr0 is multiplied by batch / lr_batch", ge=1
+    )
+    save: bool = setting(True, "output", "keep weights: best.pt, last.pt")
+    save_period: int = arg(-1, "output", "also keep the weights of every so many epochs; -1: do not", ge=-1)
+    plots: bool = setting(True, "output", "draw curves, batches, labels and the confusion matrix")
+    save_json: bool = setting(False, "output", "write the best model's detections as COCO JSON")
+    verbose: bool = setting(True, "output", "a line an epoch, and a table of the classes at the end")
+    project: str = setting("runs/train", "output", "folder that holds the runs")
+    name: OptionalStr = setting(None, "output", "name of the run; model and data name it when left out")
+    exist_ok: bool = setting(False, "output", "write into an existing run of that name, replacing it")
+    resume: Annotated[bool | str, BeforeValidator(yes_no_or_path)] = setting(
+        False,
+        "output",
+        "a run folder or its last.pt to go on with, or True: that of model=; its own arguments hold",
+    )
 
-    lr0: float = _arg(0.01, "optimization", "initial learning rate", tunable=True, gt=0, le=1)
-    lrf: float = _arg(0.01, "optimization", "final learning rate as a share of lr0", tunable=True, gt=0, le=1)
-    momentum: float = _arg(0.937, "optimization", "SGD momentum, Adam beta1", tunable=True, ge=0, lt=1)
-    weight_decay: float = _arg(0.0005, "optimization", "L2 weight decay", tunable=True, ge=0, le=1)
-    warmup_epochs: float = _arg(
+    lr0: float = arg(0.01, "optimization", "initial learning rate", tunable=True, gt=0, le=1)
+    lrf: float = arg(0.01, "optimization", "final learning rate as a share of lr0", tunable=True, gt=0, le=1)
+    momentum: float = arg(0.937, "optimization", "SGD momentum, Adam beta1", tunable=True, ge=0, lt=1)
+    weight_decay: float = arg(0.0005, "optimization", "L2 weight decay", tunable=True, ge=0, le=1)
+    warmup_epochs: float = arg(
         3.0, "optimization", "epochs of warm-up, fractions allowed", tunable=True, ge=0
     )
-    warmup_momentum: float = _arg(
+    warmup_momentum: float = arg(
         0.8, "optimization", "momentum at the start of warm-up", tunable=True, ge=0, lt=1
     )
-    warmup_bias_lr: float = _arg(
+    warmup_bias_lr: float = arg(
         0.1, "optimization", "learning rate of biases at the start of warm-up", tunable=True, ge=0, le=1
     )
-    box: float = _arg(7.5, "loss", "gain of the box (CIoU) loss", tunable=True, ge=0)
-    cls: float = _arg(0.5, "loss", "gain of the class (BCE) loss", tunable=True, ge=0)
-    cls_pw: float = _arg(
+    box: float = arg(7.5, "loss", "gain of the box (CIoU) loss", tunable=True, ge=0)
+    cls: float = arg(0.5, "loss", "gain of the class (BCE) loss", tunable=True, ge=0)
+    cls_pw: float = arg(
         0.0,
         "loss",
         "weight classes by (1/count)^cls_pw against imbalance; 0: all alike",
@@ -133,84 +176,136 @@ class TrainArgs(ModelAndDataArgs):
         ge=0,
         le=1,
     )
-    dfl: float = _arg(1.5, "loss", "gain of the distribution focal loss", tunable=True, ge=0)
-    hsv_h: float = _arg(0.015, "augmentation", "hue shift, share of the circle", tunable=True, ge=0, le=1)
-    hsv_s: float = _arg(0.7, "augmentation", "saturation gain, ± share", tunable=True, ge=0, le=1)
-    hsv_v: float = _arg(0.4, "augmentation", "brightness gain, ± share", tunable=True, ge=0, le=1)
-    degrees: float = _arg(0.0, "augmentation", "rotation, ± degrees", tunable=True, ge=0, le=180)
-    translate: float = _arg(0.1, "augmentation", "shift, ± share of the image", tunable=True, ge=0, le=1)
-    scale: float = _arg(0.5, "augmentation", "zoom, 1 ± scale", tunable=True, ge=0, lt=1)
-    shear: float = _arg(0.0, "augmentation", "shear, ± degrees", tunable=True, ge=0, lt=90)
-    perspective: float = _arg(0.0, "augmentation", "perspective, ± share", tunable=True, ge=0, le=0.001)
-    flipud: float = _arg(0.0, "augmentation", "probability of a flip upside down", tunable=True, ge=0, le=1)
-    fliplr: float = _arg(0.5, "augmentation", "probability of a flip left to right", tunable=True, ge=0, le=1)
-    bgr: float = _arg(0.0, "augmentation", "probability of swapping red and blue", tunable=True, ge=0, le=1)
-    mosaic: float = _arg(
+    dfl: float = arg(
+        1.5, "loss", "gain of the distribution focal loss (of YOLO26: the L1 loss)", tunable=True, ge=0
+    )
+    label_smoothing: float = arg(
+        0.0, "loss", "class targets are moved by this share towards 1/2", tunable=True, ge=0, lt=1
+    )
+    hsv_h: float = arg(0.015, "augmentation", "hue shift, share of the circle", tunable=True, ge=0, le=1)
+    hsv_s: float = arg(0.7, "augmentation", "saturation gain, ± share", tunable=True, ge=0, le=1)
+    hsv_v: float = arg(0.4, "augmentation", "brightness gain, ± share", tunable=True, ge=0, le=1)
+    degrees: float = arg(0.0, "augmentation", "rotation, ± degrees", tunable=True, ge=0, le=180)
+    translate: float = arg(0.1, "augmentation", "shift, ± share of the image", tunable=True, ge=0, le=1)
+    scale: float = arg(0.5, "augmentation", "zoom, 1 ± scale", tunable=True, ge=0, lt=1)
+    shear: float = arg(0.0, "augmentation", "shear, ± degrees", tunable=True, ge=0, lt=90)
+    perspective: float = arg(0.0, "augmentation", "perspective, ± share", tunable=True, ge=0, le=0.001)
+    flipud: float = arg(0.0, "augmentation", "probability of a flip upside down", tunable=True, ge=0, le=1)
+    fliplr: float = arg(0.5, "augmentation", "probability of a flip left to right", tunable=True, ge=0, le=1)
+    bgr: float = arg(0.0, "augmentation", "probability of swapping red and blue", tunable=True, ge=0, le=1)
+    mosaic: float = arg(
         1.0, "augmentation", "probability of a mosaic of four images", tunable=True, ge=0, le=1
     )
-    mixup: float = _arg(0.0, "augmentation", "probability of blending two images", tunable=True, ge=0, le=1)
-    cutmix: float = _arg(
+    mixup: float = arg(0.0, "augmentation", "probability of blending two images", tunable=True, ge=0, le=1)
+    cutmix: float = arg(
         0.0, "augmentation", "probability of pasting a rectangle of another image", tunable=True, ge=0, le=1
     )
-    copy_paste: float = _arg(
-        0.0, "augmentation", "probability of pasting an object, mirrored", tunable=True, ge=0, le=1
+    copy_paste: float = arg(
+        0.0, "augmentation", "probability of pasting an object a second time", tunable=True, ge=0, le=1
     )
-    close_mosaic: int = _arg(
+    copy_paste_mode: Literal["flip", "mixup"] = setting(
+        "flip", "augmentation", "paste objects of the same image, mirrored, or of another image"
+    )
+    close_mosaic: int = arg(
         10, "augmentation", "last epochs without mosaic, mixup, cutmix and copy_paste", tunable=True, ge=0
     )
 
-    _check_imgsz = field_validator("imgsz")(_multiple_of_32)
+    _check_imgsz = field_validator("imgsz")(multiple_of_32)
+
+    @field_validator("batch")
+    @classmethod
+    def _check_batch(cls, value: float) -> int | float:
+        if value == int(value) and value >= 1:
+            return int(value)
+        if value == -1 or 0 < value < 1:
+            return value
+        raise ValueError("must be a whole number from 1, or -1 or a share below 1 of the GPU's memory")
 
 
 class ValArgs(ModelAndDataArgs):
     """Arguments of `tunekit val`."""
 
-    model: str = _setting(..., "val", "checkpoint to validate")
-    data: OptionalStr = _setting(None, "data", "a data-set YAML; the one it was trained on when left out")
-    split: Literal["train", "val", "test"] = _setting("val", "data", "which images to validate on")
-    batch: int = _arg(16, "val", "images a step", ge=1)
-    imgsz: OptionalInt = _arg(
+    model: str = setting(..., "val", "checkpoint to validate")
+    data: OptionalStr = setting(None, "data", "a data-set YAML; the one it was trained on when left out")
+    cache: Annotated[Literal["disk", "ram", False], BeforeValidator(cache_word)] = setting(
+        "disk",
+        "data",
+        "decoded images: disk (a memory-mapped file), ram (the same in memory), False (decode anew)",
+    )
+    split: Literal["train", "val", "test"] = setting("val", "data", "which images to validate on")
+    batch: int = arg(16, "val", "images a step", ge=1)
+    imgsz: OptionalInt = arg(
         None, "val", "side of the input in pixels; the one it was trained at when left out", ge=32
     )
-    conf: float = _arg(0.001, "val", "lowest confidence of a detection", ge=0, le=1)
-    iou: float = _arg(0.7, "val", "overlap above which non-maximum suppression drops a box", ge=0, le=1)
-    max_det: int = _arg(300, "val", "most detections an image", ge=1)
+    conf: float = arg(0.001, "val", "lowest confidence of a detection", ge=0, le=1)
+    iou: float = arg(0.7, "val", "overlap above which non-maximum suppression drops a box", ge=0, le=1)
+    max_det: int = arg(300, "val", "most detections an image", ge=1)
+    end2end: bool | None = setting(
+        None,
+        "val",
+        "YOLO26: detect with the head that needs no NMS (True) or with the other (False); True when left out",
+    )
+    single_cls: bool = setting(False, "data", "count a detection as right whatever its class")
+    half: bool = setting(False, "machine", "compute in bf16 or fp16 instead of float32")
+    plots: bool = setting(True, "output", "draw curves, batches and the confusion matrix")
+    save_json: bool = setting(False, "output", "write the detections as COCO JSON")
+    project: str = setting("runs/val", "output", "folder that holds the runs")
+    name: OptionalStr = setting(None, "output", "name of the run; model and data name it when left out")
+    exist_ok: bool = setting(False, "output", "write into an existing run of that name, replacing it")
 
     @field_validator("imgsz")
     @classmethod
     def _check_imgsz(cls, value: int | None) -> int | None:
-        return value if value is None else _multiple_of_32(value)
+        return value if value is None else multiple_of_32(value)
+
+
+WHY_NOT_IN_A_SEARCH = {
+    "workers": "trials run on one worker each; run several of them with concurrent=",
+    "time": "trials of one search train equally long: limit it with iterations= and epochs=",
+    "save": "a search needs its trials' weights, to stop, resume and keep the best",
+    "val": "a search compares trials by validation after every epoch",
+    "profile": "profile one training instead: tunekit train",
+    "save_json": "ask the best model for its detections instead: tunekit val save_json=True",
+    "save_period": "trials keep their last and best weights only",
+}
 
 
 class TuneArgs(TrainArgs):
     """Arguments of `tunekit tune`: all of train's, and those of the search."""
 
-    iterations: int = _arg(100, "search", "trials in all, the defaults' one included", ge=1)
-    space: str = _setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = _setting(
-        "genetic", "search", "what chooses the next trial"
-    )
-    scheduler: Literal["asha", "none"] = _setting("asha", "search", "what stops trials that are losing")
-    grace: OptionalInt = _arg(
+    iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
+    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
+    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
+    scheduler: Literal["asha", "none"] = setting("asha", "search", "what stops trials that are losing")
+    grace: OptionalInt = arg(
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
     )
-    reduction: int = _arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
-    concurrent: OptionalInt = _arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
-    cpus: OptionalInt = _arg(None, "machine", "CPU cores a trial; from the machine when left out", ge=1)
-    gpus: OptionalFloat = _arg(
+    reduction: int = arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
+    concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
+    cpus: OptionalInt = arg(None, "machine", "CPU cores a trial; from the machine when left out", ge=1)
+    gpus: OptionalFloat = arg(
         None, "machine", "GPUs a trial, fractions allowed; from the machine when left out", ge=0
     )
 
     optimizer: Annotated[
-        Literal[OPTIMIZERS] | None, BeforeValidator(_none_if_word)  # type: ignore[valid-type]
-    ] = _setting(
+        Literal[OPTIMIZERS] | None, BeforeValidator(none_if_word)  # type: ignore[valid-type]
+    ] = setting(
         None,
         "optimization",
         "the optimizer of every trial; when left out the one that train's auto would choose,"
         " with its lr0 and momentum as the defaults",
         tunable=True,
     )
-    project: str = _setting("runs/tune", "output", "folder that holds the runs")
+    project: str = setting("runs/tune", "output", "folder that holds the runs")
+    plots: bool = setting(True, "output", "draw the search's plots; trials draw none")
+
+    @field_validator("workers", "time", "save", "val", "profile", "save_json", "save_period")
+    @classmethod
+    def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if value != TrainArgs.model_fields[name].default and not (name == "workers" and value == 1):
+            raise ValueError(WHY_NOT_IN_A_SEARCH[name])
+        return value
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -225,111 +320,6 @@ class TuneArgs(TrainArgs):
 
 
 ARGUMENTS: dict[str, type[Arguments]] = {"tune": TuneArgs, "train": TrainArgs, "val": ValArgs}
-
-# What YOLO users type and we name otherwise.
-OTHER_NAMES = {"workers": "loader_workers", "lr": "lr0"}
-
-A = TypeVar("A", bound=Arguments)
-
-
-def build_args(kind: type[A], settings: Mapping[str, Any], where: str | Mapping[str, str] = "") -> A:
-    """`settings` (names to raw values) as validated arguments.
-
-    Raises ArgumentError that names the argument, says what is allowed and, for an unknown name,
-    suggests the nearest known one. `where` (a file, or each name's file:line) is put in front.
-    """
-
-    def place(name: str) -> str:
-        found = where if isinstance(where, str) else where.get(name, "")
-        return f"{found}: " if found else ""
-
-    for name in settings:
-        if name not in kind.model_fields:
-            raise ArgumentError(place(name) + unknown_name(name, kind))
-    raw = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in settings.items()
-    }
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        faults = {str(fault["loc"][0]): fault for fault in reversed(error.errors())}
-        sentences = [place(name) + _sentence(kind, name, fault) for name, fault in reversed(faults.items())]
-        raise ArgumentError("\n".join(sentences)) from None
-
-
-def unknown_name(name: str, kind: type[Arguments]) -> str:
-    """The sentence for a name that `kind` does not have."""
-    known = list(kind.model_fields)
-    owners = [verb for verb, model in ARGUMENTS.items() if name in model.model_fields]
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    near = near or [full for full in known if len(name) > 2 and full.startswith(name.lower())][:1]
-    if OTHER_NAMES.get(name) in known:
-        hint = f"here it is '{OTHER_NAMES[name]}'"
-    elif owners:
-        hint = f"it is one of `tunekit {owners[-1]}`"
-    elif near:
-        hint = f"did you mean '{near[0]}'?"
-    else:
-        hint = "see --help for the arguments there are"
-    return f"unknown argument '{name}': {hint}"
-
-
-def _sentence(kind: type[Arguments], name: str, fault: Any) -> str:
-    """One fault that pydantic found, in our words: what was given, what is allowed."""
-    value, problem = fault["input"], fault["type"]
-    if problem == "missing":
-        return f"{name}= is needed: {kind.model_fields[name].description}"
-    allowed = choices(kind, name)
-    if problem == "literal_error":
-        near = difflib.get_close_matches(str(value).lower(), [word.lower() for word in allowed], n=1)
-        word = next((word for word in allowed if near and word.lower() == near[0]), None)
-        rest = f"must be one of {', '.join(allowed)}" + (f"; did you mean {word}?" if word else "")
-    elif problem.startswith("bool_"):
-        rest = "must be True or False"
-    elif problem.startswith("int_"):
-        rest = "must be a whole number" + _within(kind, name)
-    elif problem.startswith("float_") or problem == "finite_number":
-        rest = "must be a number" + _within(kind, name)
-    elif problem.startswith("string_"):
-        rest = "must be text"
-    elif problem in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        rest = f"must be {limits(kind, name)}"
-    else:
-        rest = fault["msg"].removeprefix("Value error, ")
-    shown = str(value)
-    return f"{name}={shown if len(shown) <= 60 else shown[:57] + '...'}: {rest}"
-
-
-def _within(kind: type[Arguments], name: str) -> str:
-    words = limits(kind, name)
-    return f", {words}" if words else ""
-
-
-def limits(kind: type[Arguments], name: str) -> str:
-    """The range of a number in words: 'at least 1', 'from 0 to 1'; '' where there is none."""
-    bounds = {
-        key: getattr(bound, key)
-        for bound in kind.model_fields[name].metadata
-        for key in _BOUNDS
-        if hasattr(bound, key)
-    }
-    if set(bounds) == {"ge", "le"}:
-        return f"from {bounds['ge']:g} to {bounds['le']:g}"
-    return " and ".join(f"{_BOUNDS[key]} {value:g}" for key, value in bounds.items())
-
-
-_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-
-
-def choices(kind: type[Arguments], name: str) -> tuple[str, ...]:
-    """The words an argument may be, () where it is no choice."""
-    annotation = kind.model_fields[name].annotation
-    literals = [annotation, *get_args(annotation)]
-    words = [
-        str(word) for literal in literals if get_origin(literal) is Literal for word in get_args(literal)
-    ]
-    return tuple(words)
 
 
 def tunable_names() -> tuple[str, ...]:

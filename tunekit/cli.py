@@ -88,6 +88,8 @@ def parse(verb: str, words: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         name = key.lstrip("-").replace("-", "_")
+        if word == "resume":  # as in `tunekit train resume model=.../last.pt`
+            equals, value = "=", "True"
         if not equals:
             raise ArgumentError(_not_a_setting(verb, word, name))
         if not name:
@@ -102,10 +104,10 @@ def _not_a_setting(verb: str, word: str, name: str) -> str:
     from tunekit.args import ARGUMENTS
 
     names = [*ARGUMENTS[verb].model_fields, "cfg"]
-    if name in names:
-        return f"'{word}' has no value: write {name}=VALUE"
     if word in VERBS:
         return f"one verb at a time: '{verb}' or '{word}'"
+    if name in names:
+        return f"'{word}' has no value: write {name}=VALUE"
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]}=VALUE?" if near else f"; `tunekit {verb} --help` lists the arguments"
     return f"'{word}' is not of the form name=value{hint}"

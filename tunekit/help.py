@@ -12,7 +12,8 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from tunekit.args import ARGUMENTS, Arguments, choices, limits
+from tunekit.args import ARGUMENTS, Arguments
+from tunekit.checks import choices, limits
 from tunekit.verbs import VERBS
 
 # The order in which the groups are shown, with what they hold.

@@ -40,8 +40,9 @@ VERBS = {
 
 def call(name: str, settings: Mapping[str, Any]) -> Any:
     """Run a verb with `settings`: names to raw values, `cfg` among them."""
-    from tunekit.args import ARGUMENTS, build_args
+    from tunekit.args import ARGUMENTS
     from tunekit.cfg import read_cfg
+    from tunekit.checks import build_args
 
     given = {key: value for key, value in settings.items() if key != "cfg"}
     from_file = read_cfg(settings["cfg"]) if "cfg" in settings else {}

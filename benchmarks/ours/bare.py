@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from tunekit.args import TrainArgs, build_args
+from tunekit.args import TrainArgs
+from tunekit.checks import build_args
 from tunekit.models.build import build_model
 from tunekit.models.spec import load_spec
 from tunekit.training.device import autocast_dtype, available_cores, select_device

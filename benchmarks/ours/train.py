@@ -16,7 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 from tunekit import __version__
-from tunekit.args import TrainArgs, build_args
+from tunekit.args import TrainArgs
+from tunekit.checks import build_args
 from tunekit.evaluation.validator import evaluate
 from tunekit.training.engine import Engine
 

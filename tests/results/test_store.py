@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.results.tune_folder import COLUMNS, new_tune_folder, typical_tune_folder
-from tunekit.args import TrainArgs, build_args
+from tunekit.args import TrainArgs
+from tunekit.checks import build_args
 from tunekit.errors import RunFolderError
 from tunekit.results.store import read_trials, write_results
 

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunekit.args import TrainArgs, TuneArgs, build_args, tunable_names
+from tunekit.args import TrainArgs, TuneArgs, tunable_names
+from tunekit.checks import build_args
 from tunekit.errors import SpaceError
 from tunekit.search.space import Parameter, Space, load_space
 

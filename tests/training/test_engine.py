@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 import torch
 
-from tunekit.args import OPTIMIZERS, TrainArgs, build_args
+from tunekit.args import OPTIMIZERS, TrainArgs
+from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, CheckpointError, ResourceError, TrainingError
 from tunekit.training.engine import Engine, EpochResult
 

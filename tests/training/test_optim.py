@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tunekit.args import OPTIMIZERS, TrainArgs, build_args
+from tunekit.args import OPTIMIZERS, TrainArgs
+from tunekit.checks import build_args
 from tunekit.training.ema import WeightAverage
 from tunekit.training.optim import Schedule, accumulation, build_optimizer, resolve_auto, resolved
 

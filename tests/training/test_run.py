@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from tests.training.test_engine import SMALL, TIMES
-from tunekit.args import TrainArgs, build_args
+from tunekit.args import TrainArgs
+from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, CheckpointError, RunFolderError
 from tunekit.models.weights import load_model, read_checkpoint
 from tunekit.training.run import train

@@ -14,7 +14,8 @@ import ray
 import yaml
 
 import tunekit
-from tunekit.args import TuneArgs, build_args
+from tunekit.args import TuneArgs
+from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, CheckpointError, ModelError, RunFolderError, TrainingError
 from tunekit.results.run import Run
 from tunekit.tuning.run import tune

@@ -21,6 +21,19 @@ from tunekit.evaluation.nms import suppress
 from tunekit.models.build import DetectionModel
 from tunekit.models.heads import HeadOutput
 
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, from the most confident on."""
+
+    boxes: np.ndarray  # (k, 4) float32 xyxy pixels of the batch's images
+    scores: np.ndarray  # (k,) float32
+    classes: np.ndarray  # (k,) int64
+
+
+Observer = Callable[[Batch, list[Detections]], object]
+"""Sees every batch with what was found in each of its images."""
+
 Loss = Callable[[HeadOutput, Batch], tuple[Tensor, Tensor]]
 """(total, components (3,): box, cls, dfl as means over the batch's images)"""
 
@@ -48,6 +61,7 @@ def evaluate(
     max_det: int = 300,
     amp_dtype: torch.dtype | None = None,
     loss: Loss | None = None,
+    observer: Observer | None = None,
 ) -> Evaluation:
     """Detect on every batch and compare with its truth. The model's modes are as before afterwards."""
     start = time.perf_counter()
@@ -61,7 +75,10 @@ def evaluate(
             output = _forward(model, batch.images, device, amp_dtype)
             if loss is not None:
                 components += loss(output, batch)[1].double().cpu() * len(batch.images)
-            _match(matcher, *model.decode(output), batch, conf, iou, max_det)
+            found = _detections(*model.decode(output), conf, iou, max_det)
+            _compare(matcher, found, batch)
+            if observer is not None:
+                observer(batch, found)
             images += len(batch.images)
     finally:
         _restore(modes)
@@ -84,16 +101,21 @@ def _forward(
     return replace(output, box=output.box.float(), cls=output.cls.float())
 
 
-def _match(
-    matcher: Matcher, boxes: Tensor, scores: Tensor, batch: Batch, conf: float, iou: float, max_det: int
-) -> None:
-    """Suppress and compare each image; boxes (B, A, 4), scores (B, A, nc)."""
+def _detections(boxes: Tensor, scores: Tensor, conf: float, iou: float, max_det: int) -> list[Detections]:
+    """Each image's; boxes (B, A, 4), scores (B, A, nc)."""
+    return [
+        Detections(*(_numpy(part) for part in suppress(*image, conf, iou, max_det)))
+        for image in zip(boxes, scores, strict=True)
+    ]
+
+
+def _compare(matcher: Matcher, found: list[Detections], batch: Batch) -> None:
     true_boxes, true_classes = _numpy(batch.boxes), _numpy(batch.classes)
-    rows = np.arange(len(batch.images) + 1)
-    bounds = np.searchsorted(_numpy(batch.image_index), rows)
-    for row, (first, last) in enumerate(pairwise(bounds)):
-        found = [_numpy(part) for part in suppress(boxes[row], scores[row], conf, iou, max_det)]
-        matcher.update(found[0], found[1], found[2], true_boxes[first:last], true_classes[first:last])
+    bounds = np.searchsorted(_numpy(batch.image_index), np.arange(len(found) + 1))
+    for image, (first, last) in zip(found, pairwise(bounds), strict=True):
+        matcher.update(
+            image.boxes, image.scores, image.classes, true_boxes[first:last], true_classes[first:last]
+        )
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -12,10 +12,24 @@ from typing import TypeVar
 
 import yaml
 
-from tunekit.args import TrainArgs, TuneArgs, build_args
+from tunekit.args import TrainArgs, TuneArgs
+from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, RunFolderError
 
 A = TypeVar("A", bound=TrainArgs)
+
+
+def resumed_run(args: TrainArgs) -> Path | None:
+    """The run folder that `resume=` means: itself, that of its last.pt, or that of model=; None for a new run."""
+    if args.resume is False:
+        return None
+    if args.resume is True and not args.model.endswith(".pt"):
+        raise ArgumentError(
+            "resume=True goes on with the run of a checkpoint: give model=runs/train/NAME/weights/last.pt, "
+            "or the run's folder with resume="
+        )
+    place = Path(args.model if args.resume is True else str(args.resume))
+    return place.parent.parent if place.suffix == ".pt" else place
 
 
 def resumed_args(args: A, folder: Path, changeable: Collection[str]) -> A:
@@ -38,11 +52,12 @@ def resumed_args(args: A, folder: Path, changeable: Collection[str]) -> A:
             f"resume={folder}: that is no run of tunekit {verb}; to go on with it: "
             f"tunekit {other} resume={folder}"
         )
-    fixed = sorted(args.model_fields_set - {*changeable, "resume"})
+    named = args.model_fields_set - ({"model"} if args.resume is True else set())
+    fixed = sorted(named - {*changeable, "resume"})
     if fixed:
         raise ArgumentError(
             f"{fixed[0]}= cannot be changed while resuming: {folder} goes on with its own arguments; "
             "leave it out"
         )
-    given = {name: getattr(args, name) for name in args.model_fields_set}
+    given = {name: getattr(args, name) for name in named}
     return build_args(type(args), {**recorded, **given}, where=str(path))

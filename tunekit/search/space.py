@@ -22,7 +22,8 @@ import yaml
 from optuna.distributions import BaseDistribution
 
 import tunekit.args
-from tunekit.args import TrainArgs, TuneArgs, build_args, choices, tunable_names
+from tunekit.args import TrainArgs, TuneArgs, tunable_names
+from tunekit.checks import build_args, choices
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.parameter import Parameter, Value
 
@@ -208,6 +209,8 @@ def _choice(name: str, spec: dict[str, Any]) -> Parameter:
 
 def _range(name: str, spec: dict[str, Any]) -> Parameter:
     annotation = TrainArgs.model_fields[name].annotation
+    if name == "batch":  # its fractions mean a share of memory, which differs from machine to machine
+        annotation = int
     if annotation not in (int, float):
         words = choices(TuneArgs, name) or ("true", "false")
         raise SpaceError(f"{name}: has no range; use choice: [{', '.join(words)}]")

@@ -9,11 +9,11 @@ from pathlib import Path
 from tunekit.args import ModelAndDataArgs, TrainArgs
 from tunekit.data.labels import summarize
 from tunekit.results.folder import lock_run, new_run_folder, run_name
-from tunekit.results.resume import resumed_args
+from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.training.engine import Engine, EpochResult
 from tunekit.training.recorder import Recorder
 
-CHANGEABLE_ON_RESUME = tuple(ModelAndDataArgs.model_fields)  # those of the machine
+CHANGEABLE_ON_RESUME = (*ModelAndDataArgs.model_fields, "cache")  # those of the machine
 
 
 def _print(text: str) -> None:
@@ -29,7 +29,7 @@ def train(
 
     With `resume=` an earlier run goes on where its last.pt was saved, to the bit on a CPU.
     """
-    old = None if args.resume is None else Path(args.resume)
+    old = resumed_run(args)
     with closing(Engine(args if old is None else resumed_args(args, old, CHANGEABLE_ON_RESUME))) as engine:
         if engine.problems:
             say(summarize(engine.problems))

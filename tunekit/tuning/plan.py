@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tunekit.args import TrainArgs, TuneArgs, build_args
+from tunekit.args import TrainArgs, TuneArgs
+from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import Space, Value
 from tunekit.training.optim import nominal_steps, resolve_auto

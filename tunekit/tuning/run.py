@@ -18,15 +18,16 @@ from ray import tune as ray_tune
 from ray.tune.error import TuneError
 from rich.console import Console
 
-from tunekit.args import TrainArgs, TuneArgs, build_args
+from tunekit.args import TrainArgs, TuneArgs
 from tunekit.atomic import write_text
+from tunekit.checks import build_args
 from tunekit.data.cache import open_split
 from tunekit.data.dataset import load_data_config
 from tunekit.data.labels import summarize
 from tunekit.errors import RunFolderError, TrainingError, TunekitError
 from tunekit.models.weights import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
-from tunekit.results.resume import resumed_args
+from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow, best_trial, trials_of
 from tunekit.search.samplers import make_sampler
@@ -77,7 +78,7 @@ def tune(args: TuneArgs) -> Run:
     Raises TunekitError for what the user can mend, KeyboardInterrupt after Ctrl-C; in both cases the folder
     is whole and `resume=` goes on with it.
     """
-    folder = Path(args.resume) if args.resume is not None else None
+    folder = resumed_run(args)
     if folder is not None:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
     machine = available()
