@@ -23,10 +23,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "tunekit" / "models" / "configs"
-# Groups of arguments that mean the same on both sides, under the same names.
+# Arguments that mean the same on both sides, under the same names: those of some groups, and these.
 SHARED_GROUPS = ("optimization", "loss", "augmentation")
+SHARED_NAMES = (
+    "epochs",
+    "batch",
+    "imgsz",
+    "patience",
+    "fraction",
+    "seed",
+    "multi_scale",
+    "rect",
+    "single_cls",
+)
+OURS_ALONE = ("lr_batch", "label_smoothing")  # of those groups, but the peer does not know them
 
 
 def parser(doc: str, out: str) -> argparse.ArgumentParser:
@@ -62,6 +76,17 @@ def add_peer(found: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="more arguments of the peer, such as channels_last=True",
     )
+
+
+def add_work(found: argparse.ArgumentParser) -> None:
+    """Which data and device the training is on."""
+    found.add_argument(
+        "--data",
+        default="digits",
+        help="digits (embedded), trees (photographs from the air, see realdata.py) or a data YAML (beside "
+        "whose labels the peer writes a cache of its own)",
+    )
+    found.add_argument("--device", default="cpu", help="cpu or cuda, for both sides (%(default)s)")
 
 
 def check_peer(python: Path | None) -> str:
@@ -133,8 +158,8 @@ def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     args = build_args(TrainArgs, settings)
     groups = {name: field.json_schema_extra["group"] for name, field in TrainArgs.model_fields.items()}
-    names = [name for name, group in groups.items() if group in SHARED_GROUPS]
-    names += ["epochs", "batch", "imgsz", "patience", "fraction", "seed"]
+    names = [name for name, group in groups.items() if group in SHARED_GROUPS and name not in OURS_ALONE]
+    names += SHARED_NAMES
     alone = sorted(settings.keys() - set(names))
     if alone:
         raise SystemExit(f"{alone[0]} is not an argument of both sides: use --ours-set or --peer-set")
@@ -143,19 +168,13 @@ def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def our_settings(shared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of our train: the shared ones, the machine's and those of --ours-set."""
-    own = {"model": options.model, "data": "digits", "device": "cpu", "threads": options.threads}
+    own = {
+        "model": options.model,
+        "data": datasets.for_ours(options.data),
+        "device": options.device,
+        "threads": options.threads,
+    }
     return {**shared, **own, **parsed(options.ours_set)}
-
-
-def digits_for_peer(out: Path) -> str:
-    """A copy of the embedded digits for the peer, which writes files of its own beside labels."""
-    from tunekit.data.digits import ensure_digits
-
-    source = ensure_digits()
-    copy = out / "peer" / "digits"
-    if not (copy / source.name).exists():
-        shutil.copytree(source.parent, copy, dirs_exist_ok=True)
-    return str((copy / source.name).resolve())
 
 
 def model_for_peer(model: str, out: Path) -> str:
@@ -168,11 +187,14 @@ def model_for_peer(model: str, out: Path) -> str:
     return str(copy.resolve())
 
 
-def peer_settings(shared: Mapping[str, Any], out: Path, data: str, more: Sequence[str]) -> dict[str, Any]:
+def peer_settings(
+    shared: Mapping[str, Any], out: Path, data: str, more: Sequence[str], device: str = "cpu"
+) -> dict[str, Any]:
     """Arguments of the peer's train: ours, and what keeps it quiet and offline."""
-    quiet = {"plots": False, "verbose": False, "amp": False, "pretrained": False, "exist_ok": True}
+    quiet = {"plots": False, "verbose": False, "pretrained": False, "exist_ok": True}
     own = {
-        "device": "cpu",
+        "device": "0" if device == "cuda" else device,
+        "amp": device != "cpu",
         "workers": 0,
         "cache": "ram",
         "project": str((out / "peer").resolve()),
@@ -204,7 +226,10 @@ def run_worker(
     name: str,
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Run benchmarks/`script` on `job`; its result with `wall` seconds added. Ends the program on failure."""
+    """Run benchmarks/`script` on `job`; its result with `wall` seconds added. Ends the program on failure.
+
+    Job and result stay in `out`/jobs, as `name`.job.json and `name`.json.
+    """
     folder = out / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
     job_file, result_file, log = (folder / f"{name}{end}" for end in (".job.json", ".json", ".log"))
@@ -217,7 +242,9 @@ def run_worker(
     if code or not result_file.exists():
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SystemExit(f"{script} failed with exit code {code}, see {log}:\n{tail}")
-    return {**json.loads(result_file.read_text()), "wall": time.perf_counter() - start}
+    result = {**json.loads(result_file.read_text()), "wall": time.perf_counter() - start}
+    result_file.write_text(json.dumps(result))
+    return result
 
 
 def run_ours(script: str, job: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:

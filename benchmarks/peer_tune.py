@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import datasets
 
 Trial = dict[str, float]  # end (seconds since the command), fitness, epochs
 
@@ -114,7 +115,7 @@ def ours(options: argparse.Namespace) -> tuple[list[Trial], float]:
 
 def peer(options: argparse.Namespace) -> tuple[list[Trial], float]:
     given = [f"workers={options.peer_workers}", "name=peer-tune", *options.start, *options.peer_set]
-    data = common.digits_for_peer(options.out)
+    data = datasets.for_peer("digits", options.out)
     settings = common.peer_settings(same_for_both(options), options.out, data, given)
     space = None
     if options.peer_space == "ours":

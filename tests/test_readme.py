@@ -49,7 +49,8 @@ def small(command: str) -> list[str]:
         words = [f"{name}={size}" if word.startswith(f"{name}=") else word for word in words]
     if words[0] in ("tune", "train") and "resume=" not in command and "cfg=" not in command:
         words += ["fraction=0.05", "threads=1"]
-        words = [word for word in words if not word.startswith("model=")] + ["model=yolo11p.yaml"]
+        if not any(word.startswith("model=") and ("p.yaml" in word or ".pt" in word) for word in words):
+            words = [word for word in words if not word.startswith("model=")] + ["model=yolo11p.yaml"]
     return words
 
 
@@ -102,9 +103,10 @@ def test_the_python_of_the_readme_works(home: Path) -> None:
     assert done.returncode == 0, f"{program}\n{done.stdout}\n{done.stderr}"
 
 
-def test_every_file_the_readme_says_a_run_leaves_is_there(home: Path) -> None:
-    folder = home / "runs" / "tune" / "first"
-    table = README.split("### What lands in")[1].split("###")[0]
+@pytest.mark.parametrize("run", ["runs/tune/first", "runs/train/plain"])
+def test_every_file_the_readme_says_a_run_leaves_is_there(home: Path, run: str) -> None:
+    folder = home / run
+    table = README.split(f"### What lands in `{run}/`")[1].split("\n#")[0]
     named = [
         name
         for cell in re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)

@@ -204,7 +204,7 @@ class TrainArgs(ModelAndDataArgs):
         0.0, "augmentation", "probability of pasting an object a second time", tunable=True, ge=0, le=1
     )
     copy_paste_mode: Literal["flip", "mixup"] = setting(
-        "flip", "augmentation", "paste objects of the same image, mirrored, or of another image"
+        "flip", "augmentation", "paste objects of the same image, mirrored, or, as often, of another image"
     )
     close_mosaic: int = arg(
         10, "augmentation", "last epochs without mosaic, mixup, cutmix and copy_paste", tunable=True, ge=0
@@ -262,6 +262,7 @@ class ValArgs(ModelAndDataArgs):
 WHY_NOT_IN_A_SEARCH = {
     "workers": "trials run on one worker each; run several of them with concurrent=",
     "time": "trials of one search train equally long: limit it with iterations= and epochs=",
+    "lr_batch": "lr0 is searched itself: it needs no scaling",
     "save": "a search needs its trials' weights, to stop, resume and keep the best",
     "val": "a search compares trials by validation after every epoch",
     "profile": "profile one training instead: tunekit train",
@@ -299,7 +300,14 @@ class TuneArgs(TrainArgs):
     project: str = setting("runs/tune", "output", "folder that holds the runs")
     plots: bool = setting(True, "output", "draw the search's plots; trials draw none")
 
-    @field_validator("workers", "time", "save", "val", "profile", "save_json", "save_period")
+    @field_validator("batch")
+    @classmethod
+    def _one_batch_for_all(cls, value: float) -> float:
+        if value < 1:
+            raise ValueError("trials of one search train with one batch: give a number of images")
+        return value
+
+    @field_validator("workers", "time", "lr_batch", "save", "val", "profile", "save_json", "save_period")
     @classmethod
     def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)

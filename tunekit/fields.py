@@ -27,7 +27,7 @@ def layers(value: Any) -> Any:
     if isinstance(value, str):
         words = [word.strip(" '\"") for word in value.strip("[] ").split(",")]
         if len(words) == 1 and not value.strip().startswith("["):
-            return int(words[0]) if words[0].isdigit() else value
+            return int(words[0]) if words[0].isdigit() else (words[0],)
         value = [word for word in words if word]
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(int(word) if str(word).isdigit() else word for word in value)

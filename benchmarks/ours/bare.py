@@ -33,17 +33,19 @@ def main() -> None:
     dtype = autocast_dtype(device, args.amp)
     names = [str(index) for index in range(job["nc"])]
     model = build_model(load_spec(args.model), names, seed=args.seed)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout).train()
     generator = torch.Generator().manual_seed(args.seed)
     images = torch.rand(args.batch, 3, args.imgsz, args.imgsz, generator=generator)
-    images = images.to(device, dtype or torch.float32, memory_format=torch.channels_last)
+    images = images.to(device, dtype or torch.float32, memory_format=layout)
 
     times = []
     for _ in range(WARM_UP + job["steps"]):
         start = time.perf_counter()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             output = model(images)
-        (output.box.float().sum() + output.cls.float().sum()).backward()
+        heads = [head for head in (output, output.one_to_one) if head is not None]
+        sum(head.box.float().sum() + head.cls.float().sum() for head in heads).backward()
         model.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -2,7 +2,8 @@
 
     python train.py JOB.json RESULT.json
 
-Job: model (a YAML), settings (arguments of the peer's `train`, by its names), threads, val_repeats.
+Job: model (a YAML or weights), settings (arguments of the peer's `train`, by its names), threads,
+val_repeats, keep_weights (optional: a file for the last epoch's weights).
 Result: parameters and a row an epoch: epoch, images_per_second (of the training loop alone: data to
 EMA), metrics; val_images_per_second of `val_repeats` validations after a first one that is not counted.
 """
@@ -10,6 +11,7 @@ EMA), metrics; val_images_per_second of `val_repeats` validations after a first 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -95,6 +97,8 @@ def main() -> None:
     for event in ("on_train_start", "on_train_epoch_start", "on_train_epoch_end", "on_fit_epoch_end"):
         model.add_callback(event, getattr(watch, event))
     model.train(**job["settings"])
+    if job.get("keep_weights"):
+        shutil.copyfile(model.trainer.last, job["keep_weights"])
     rate = None
     if job["val_repeats"]:
         rate = validation_rate(Path(model.trainer.last), job)

@@ -11,6 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunekit.args import TrainArgs
+from tunekit.data.augment import Augmentation
+from tunekit.data.scene import FILL, Scene
+
+_STRENGTHS = [name for name, kind in Augmentation.__annotations__.items() if kind == "float"]
+NOTHING = Augmentation.from_args(TrainArgs(**dict.fromkeys(_STRENGTHS, 0.0)))  # type: ignore[arg-type]
+
 TOLERANCE = 6  # of a channel; the objects' colours differ by 50
 
 
@@ -21,6 +28,7 @@ class Pictures:
     images: Sequence[np.ndarray]  # (h, w, 3) uint8, long side imgsz
     boxes: Sequence[np.ndarray]  # (n, 5) float32 class, x, y, w, h normalised
     imgsz: int
+    outlines: Sequence[tuple[np.ndarray | None, ...]] = ()  # of each picture's boxes, normalised
     names: tuple[str, ...] = tuple(str(i) for i in range(75))
 
     def __len__(self) -> int:
@@ -31,6 +39,13 @@ class Pictures:
 
     def labels(self, i: int) -> np.ndarray:
         return self.boxes[i]
+
+    @property
+    def has_polygons(self) -> bool:
+        return bool(self.outlines)
+
+    def polygons(self, i: int) -> tuple[np.ndarray | None, ...]:
+        return self.outlines[i] if self.outlines else (None,) * len(self.boxes[i])
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -63,6 +78,22 @@ def painted(n: int, imgsz: int, size: tuple[int, int] = (40, 30), seed: int = 0)
     return Pictures(images, boxes, imgsz)
 
 
+def diamonds(n: int, imgsz: int, size: tuple[int, int] = (44, 44), seed: int = 0) -> Pictures:
+    """`painted`, but of each rectangle only the diamond in it is there, which its outline tells."""
+    source = painted(n, imgsz, size, seed)
+    images, outlines = [], []
+    for image, (box,) in zip(source.images, source.boxes, strict=True):
+        x, y, w, h = box[1:].tolist()
+        points = np.array([(x - w / 2, y), (x, y - h / 2), (x + w / 2, y), (x, y + h / 2)], np.float32)
+        image = image.copy()
+        middles = np.mgrid[: image.shape[0], : image.shape[1]].transpose(1, 2, 0) + 0.5
+        off = np.abs(middles / image.shape[:2] - (y, x)) / (h / 2, w / 2)
+        image[off.sum(axis=2) > 1] = 0
+        images.append(image)
+        outlines.append((points,))
+    return Pictures(images, source.boxes, imgsz, outlines)
+
+
 def classes_in(image: np.ndarray) -> np.ndarray:
     """(h, w) int: the class of the object at each pixel, -1 where there is none."""
     classes = np.full(image.shape[:2], -1)
@@ -91,3 +122,16 @@ def bounds_near(classes: np.ndarray, target: np.ndarray, margin: int) -> np.ndar
     x1, y1 = np.maximum(np.floor(target[1:3]).astype(int) - margin, 0)
     x2, y2 = np.ceil(target[3:]).astype(int) + margin
     return bounds(classes[y1:y2, x1:x2] == target[0]) + np.array((x1, y1, x1, y1))
+
+
+def canvas_of(scene: Scene) -> np.ndarray:
+    """The whole canvas, pixel by pixel: the slow, obvious version of `paint`."""
+    canvas = np.full((scene.side, scene.side, 3), FILL, np.uint8)
+    for tile in scene.tiles:
+        for row, line in enumerate(tile.pixels):
+            for column, pixel in enumerate(line):
+                y, x = tile.y + row, tile.x + column
+                there = tile.mask is None or tile.mask[row, column]
+                if there and 0 <= y < scene.side and 0 <= x < scene.side:
+                    canvas[y, x] = pixel
+    return canvas

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.pictures import Pictures, bounds, bounds_near, classes_in, mask_of, painted
+from tests.data.pictures import NOTHING, Pictures, bounds, bounds_near, classes_in, diamonds, mask_of, painted
 from tunekit.args import TrainArgs
 from tunekit.data.augment import Augmentation, augmented
 
-NOTHING = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
 SOURCE = painted(36, 160)
 AREA = 40 * 30  # pixels of an object of SOURCE
 
@@ -30,8 +29,8 @@ def check_form(image, targets, imgsz=160):
 
 
 def test_settings_are_those_of_the_arguments():
-    a = Augmentation.from_args(TrainArgs(degrees=12, mixup=0.3))
-    assert (a.degrees, a.mixup, a.mosaic, a.hsv_s) == (12, 0.3, 1, 0.7)
+    a = Augmentation.from_args(TrainArgs(degrees=12, mixup=0.3, copy_paste_mode="mixup"))
+    assert (a.degrees, a.mixup, a.mosaic, a.hsv_s, a.copy_paste_mode) == (12, 0.3, 1, 0.7, "mixup")
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -42,7 +41,7 @@ def test_with_everything_off_the_letterboxed_image_comes_back_unchanged(index):
     window = expected[20:140] if index else expected[:, 20:140]
     window[:] = original
     np.testing.assert_array_equal(image, expected)
-    np.testing.assert_array_equal(targets[:, 1:], [bounds(mask_of(image, index))])
+    np.testing.assert_allclose(targets[:, 1:], [bounds(mask_of(image, index))], atol=1e-4)
     check_form(image, targets)
 
 
@@ -91,6 +90,86 @@ def test_boxes_stay_on_their_objects_when_turned_sheared_and_tilted(
             found = bounds_near(classes, target, margin=3)
             np.testing.assert_allclose(found, target[1:], atol=4, err_msg=str(target))
     no_object_without_a_box(classes, targets, margin=3)
+
+
+DIAMONDS = diamonds(36, 160)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    degrees=st.sampled_from([0.0, 45.0, 180.0]),
+    shear=st.sampled_from([0.0, 15.0]),
+    perspective=st.sampled_from([0.0, 0.001]),
+    flips=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    mosaic=st.booleans(),
+)
+def test_boxes_are_those_of_what_is_seen_of_outlined_objects(
+    seed, degrees, shear, perspective, flips, mosaic
+):
+    """Also where the object is turned, and where the edge cuts it: there the corners' box is larger."""
+    a = replace(NOTHING, degrees=degrees, shear=shear, perspective=perspective, scale=0.3, translate=0.3)
+    a = replace(a, mosaic=float(mosaic), flipud=flips[0], fliplr=flips[1])
+    image, targets = drawn(a, seed, source=DIAMONDS)
+    check_form(image, targets)
+    found_in_their_places(image, targets, tolerance=4)
+    no_object_without_a_box(classes_in(image), targets, margin=3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    mode=st.sampled_from(["flip", "mixup"]),
+    outlined=st.booleans(),
+    turned=st.booleans(),
+    mosaic=st.booleans(),
+)
+def test_boxes_stay_on_their_objects_when_they_are_pasted(seed, mode, outlined, turned, mosaic):
+    a = replace(NOTHING, copy_paste=1.0, copy_paste_mode=mode, mosaic=float(mosaic), scale=0.3, fliplr=0.5)
+    if turned and outlined:
+        a = replace(a, degrees=90, shear=5)
+    source = DIAMONDS if outlined else SOURCE
+    plain = drawn(replace(a, copy_paste=0.0), seed, source=source)[1]
+    image, targets = drawn(a, seed, source=source)
+    check_form(image, targets)
+    assert mosaic or len(targets) >= len(plain)
+    found_in_their_places(image, targets, tolerance=4)
+    # A copy may touch its original, so that they are one patch: each pixel of it lies in one of their boxes.
+    classes = classes_in(image)
+    for x1, y1, x2, y2 in np.column_stack((np.floor(targets[:, 1:3]), np.ceil(targets[:, 3:]))).astype(int):
+        classes[max(y1 - 3, 0) : y2 + 3, max(x1 - 3, 0) : x2 + 3] = -1
+    no_object_without_a_box(classes, targets[:0], margin=0)
+
+
+def test_copy_paste_takes_objects_of_the_same_picture_or_of_others():
+    own, foreign = 0, 0
+    for seed in range(60):
+        _, targets = drawn(replace(NOTHING, copy_paste=1.0, copy_paste_mode="flip"), seed, index=2)
+        assert (targets[:, 0] == 2).all()
+        own += len(targets) - 1
+        _, targets = drawn(replace(NOTHING, copy_paste=1.0, copy_paste_mode="mixup"), seed, index=2)
+        foreign += (targets[:, 0] != 2).sum()
+    assert own in (0, 60)  # by the mirrored place of picture 2's only object
+    assert 30 < foreign < 60
+
+
+def test_objects_of_others_are_pasted_with_the_square_of_the_probability():
+    """As the reference does: so often another picture is asked, and so many of its objects are taken."""
+    a = replace(NOTHING, copy_paste=0.5, copy_paste_mode="mixup")
+    pasted = sum(len(drawn(a, seed, index=2)[1]) - 1 for seed in range(600))
+    free = sum(len(drawn(replace(a, copy_paste=1.0), seed, index=2)[1]) - 1 for seed in range(600))
+    assert abs(pasted / free - 0.25) < 0.06
+
+
+def found_in_their_places(image, targets, tolerance):
+    """Every object that none touches is where its box says; one tip of a diamond may be lost in blending."""
+    classes = classes_in(image)
+    for number, target in enumerate(targets):
+        others = np.delete(targets, number, axis=0)
+        apart = (others[:, 1:3] > target[3:] + 6).any(axis=1) | (others[:, 3:] < target[1:3] - 6).any(axis=1)
+        if apart.all() and (target[3:] - target[1:3]).min() > 14:
+            found = bounds_near(classes, target, margin=5)
+            np.testing.assert_allclose(found, target[1:], atol=tolerance, err_msg=str(target))
 
 
 def no_object_without_a_box(classes, targets, margin):

@@ -137,6 +137,99 @@ def test_every_bad_image_and_line_is_told_and_the_rest_is_used(data_set: DataSet
     assert split.class_counts.tolist() == [3, 2]
 
 
+def with_polygons(source: Path) -> Path:
+    """The data set with outlines in the labels of its images 0 and 2; image 1 has boxes, image 3 nothing."""
+    labels = source.parent / "labels/train"
+    (labels / "000.txt").write_text("0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.5 0.2 0.3 0.8\n")
+    (labels / "002.txt").write_text("0 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n1 0.1 0.2 0.5 0.2 0.3 0.75\n")
+    (labels / "003.txt").unlink()
+    return source
+
+
+@pytest.mark.parametrize("cache", KINDS)
+def test_polygons_come_with_their_boxes(data_set: DataSet, cache: str | bool) -> None:
+    source = with_polygons(data_set())
+    for _ in range(2):  # made, and found
+        split = open_split(load_data_config(str(source)), "train", 64, cache)
+        assert split.has_polygons
+        assert split.problems == ()
+        outlines = [split.polygons(index) for index in range(4)]
+        assert [[p is None for p in each] for each in outlines] == [
+            [True, False],
+            [True] * 2,
+            [False] * 2,
+            [],
+        ]
+        np.testing.assert_allclose(split.labels(0)[1], [1, 0.3, 0.5, 0.4, 0.6], rtol=1e-6)
+        triangle = outlines[0][1]
+        assert triangle is not None
+        assert triangle.dtype == np.float32
+        np.testing.assert_allclose(triangle, [[0.1, 0.2], [0.5, 0.2], [0.3, 0.8]], rtol=1e-6)
+        np.testing.assert_allclose(outlines[2][0], [[0.25, 0.25], [0.5, 0.25], [0.5, 0.5], [0.25, 0.5]])
+        np.testing.assert_allclose(outlines[2][1], [[0.1, 0.2], [0.5, 0.2], [0.3, 0.75]], rtol=1e-6)
+        with pytest.raises(ValueError):
+            triangle[0, 0] = 1
+    some = open_split(load_data_config(str(source)), "train", 64, cache, fraction=0.5)
+    assert [len(some.polygons(index)) for index in range(2)] == [2, 2]
+    np.testing.assert_array_equal(some.polygons(1)[1], outlines[2][1])
+
+
+def test_polygons_are_the_map_itself(data_set: DataSet, tmp_path: Path) -> None:
+    split = open_split(load_data_config(str(with_polygons(data_set()))), "train", 64, "disk")
+    (path,) = (tmp_path / "cache" / "images").glob("*.arrow")
+    first, last = address_range(path)
+    outline = split.polygons(2)[1]
+    assert outline is not None
+    assert first <= outline.ctypes.data < last
+
+
+@pytest.mark.parametrize("cache", KINDS)
+def test_a_data_set_without_polygons_has_none(data_set: DataSet, cache: str | bool) -> None:
+    split = open_split(load_data_config(str(data_set())), "train", 64, cache)
+    assert not split.has_polygons
+    assert split.polygons(0) == (None, None)
+
+
+def test_polygons_of_an_image_that_is_left_out_are_left_out(data_set: DataSet) -> None:
+    source = with_polygons(data_set())
+    image = source.parent / "images/train/000.png"
+    image.write_bytes(image.read_bytes()[:200])
+    split = open_split(load_data_config(str(source)), "train", 64, "disk")
+    assert [len(split.polygons(index)) for index in range(3)] == [2, 2, 0]
+    np.testing.assert_allclose(split.polygons(1)[1], [[0.1, 0.2], [0.5, 0.2], [0.3, 0.75]], rtol=1e-6)
+
+
+def test_many_images_in_many_chunks_keep_their_polygons(
+    data_set: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunekit.data.records.CHUNK_BYTES", 3 * 64 * 64 * 3)
+    source = data_set(count=20)
+    labels = source.parent / "labels/train"
+    for index in range(0, 20, 3):
+        (labels / f"{index:03d}.txt").write_text(f"0 0.5 0.5 0.1 0.1\n1 0 0 1 0 0.5 0.{index + 10}\n")
+    split = open_split(load_data_config(str(source)), "train", 64, "disk")
+    for index in range(20):
+        box, outline = split.polygons(index)
+        assert box is None
+        if index % 3:
+            assert outline is None
+        else:
+            np.testing.assert_allclose(outline, [[0, 0], [1, 0], [0.5, (index + 10) / 100]], rtol=1e-6)
+
+
+def test_single_cls_takes_all_classes_for_one_called_item(data_set: DataSet) -> None:
+    config = load_data_config(str(data_set()))
+    split = open_split(config, "train", 64, "disk", single_cls=True)
+    assert split.names == ("item",)
+    np.testing.assert_allclose(split.labels(1), [[0, 0.5, 0.5, 0.2, 0.2], [0, 0.25, 0.75, 0.5, 0.5]])
+    assert split.class_counts.tolist() == [8]
+    with pytest.raises(ValueError):
+        split.labels(0)[0, 0] = 1
+    several = open_split(config, "train", 64, "disk")
+    assert several.names == ("cat", "dog")
+    assert several.labels(1)[:, 0].tolist() == [0, 1]
+
+
 def test_names_that_are_not_utf8_are_used_and_told(data_set: DataSet) -> None:
     source = data_set()
     images, labels = source.parent / "images/train", source.parent / "labels/train"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tunekit.data import decode
 from tunekit.data.decode import BadImage, read_image, resize
 
 
@@ -59,6 +61,86 @@ def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path: Path, mode: str) -> Non
     assert image.shape == (16, 32, 3)
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - expected).mean() < (8 if mode == "CMYK" else 1)
+
+
+def wide(height: int = 16, width: int = 32, full: int = 65535) -> np.ndarray:
+    """(height, width, 3) uint16 RGB: `smooth` over the range 0..full."""
+    return (smooth(height, width).astype(np.float64) * full / 255).round().astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("full", [65535, 4095, 255])
+def test_16_bits_become_8_over_the_range_that_is_used(tmp_path: Path, kind: str, full: int) -> None:
+    """Also where 12 or 8 bits were put into a file of 16, whose upper byte is next to nothing."""
+    path = str(tmp_path / f"a.{kind}")
+    assert cv2.imwrite(path, wide(full=full)[:, :, ::-1])
+    image = read_image(path, 32)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - smooth(16, 32)).max() <= 1
+
+
+def test_a_dark_photograph_of_16_bits_stays_dark(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.png")
+    assert cv2.imwrite(path, wide()[:, :, ::-1] // 8)
+    image = read_image(path, 32)
+    assert np.abs(image.astype(int) - smooth(16, 32) // 8).max() <= 1
+
+
+def test_pixels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.tiff")
+    assert cv2.imwrite(path, smooth(16, 32).astype(np.float32) / 255)
+    with pytest.raises(BadImage, match="float32: save it with 8 or 16 bits"):
+        read_image(path, 32)
+
+
+def test_transparency_is_dropped_and_the_colours_under_it_show(tmp_path: Path) -> None:
+    pixels = np.dstack((smooth(16, 32), np.zeros((16, 32), np.uint8)))
+    image = read_image(save(Image.fromarray(pixels), tmp_path / "a.png"), 32)
+    np.testing.assert_array_equal(image, smooth(16, 32))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
+def test_the_smallest_images_fill_the_long_side(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = save(Image.fromarray(np.full((*size, 3), 77, np.uint8)), tmp_path / "a.png")
+    image = read_image(path, 64)
+    assert image.shape == (*(64 if side == max(size) else 2 for side in size), 3)
+    assert (image == 77).all()
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("jpg", decode.LARGE), ("png", 1000)])
+def test_an_image_20000_pixels_wide_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int
+) -> None:
+    """With the low limit it is one of the large ones, which threads decode one after another."""
+    monkeypatch.setattr(decode, "LARGE", limit)
+    path = save(Image.fromarray(smooth(200, 20_000)), tmp_path / f"a.{kind}")
+    with ThreadPoolExecutor(2) as pool:
+        images = list(pool.map(lambda _: read_image(path, 640), range(2)))
+    for image in images:
+        assert image.shape == (7, 640, 3)
+        expected = resize(smooth(200, 20_000), 640)
+        assert np.abs(image.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive", "png", "bmp"])
+@pytest.mark.parametrize(("pixels", "waits"), [(60 * 80 - 1, True), (60 * 80 * 4, False)])
+def test_large_images_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, pixels: int, waits: bool
+) -> None:
+    """Which bounds the memory: their size is read from the file's head."""
+    (tmp_path / "a").write_bytes(encoded_as(kind))
+    monkeypatch.setattr(decode, "LARGE", pixels)
+    entered = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            entered.append(True)
+
+        def __exit__(self, *error: object) -> None: ...
+
+    monkeypatch.setattr(decode, "_one_large_at_a_time", Lock())
+    assert read_image(str(tmp_path / "a"), 80).shape == (60, 80, 3)
+    assert bool(entered) == waits
 
 
 @settings(max_examples=60)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.pictures import Pictures, bounds, classes_in, painted
+from tests.data.pictures import NOTHING, Pictures, bounds, classes_in, painted
 from tunekit.args import TrainArgs
 from tunekit.data.augment import Augmentation
 from tunekit.data.cache import open_split
 from tunekit.data.dataset import load_data_config
 from tunekit.data.loader import Batch, TrainLoader, ValLoader
-from tunekit.errors import DataError
+from tunekit.errors import ArgumentError, DataError
 
 SOURCE = painted(22, 64, (16, 12))
 DEFAULT = Augmentation.from_args(TrainArgs(mixup=0.2, cutmix=0.2, copy_paste=0.3, degrees=5))
@@ -85,26 +85,131 @@ def test_seeds_and_epochs_augment_the_same_image_differently():
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_ranks_share_an_epoch_without_gaps_or_duplicates(world):
-    loaders = [train_loader(rank=rank, world=world, batch=4) for rank in range(world)]
+def test_ranks_draw_together_what_one_rank_alone_would(world):
+    """Each batch of one worker is split over the ranks: the same images, augmented the same way."""
+    alone = list(train_loader(batch=8).epoch(1, mosaic=True))
+    loaders = [train_loader(batch=8, rank=rank, world=world) for rank in range(world)]
     shares = [list(loader.epoch(1, mosaic=True)) for loader in loaders]
-    assert [len(share) for share in shares] == [len(loader) for loader in loaders]
-    records = [torch.cat([batch.records for batch in share]).tolist() for share in shares]
-    assert sorted(record for share in records for record in share) == list(range(22))
-    assert max(map(len, records)) - min(map(len, records)) <= 1
+    assert all(len(share) == len(loader) == 3 for share, loader in zip(shares, loaders, strict=True))
+    for number, whole in enumerate(alone):
+        for rank in range(world):
+            part = shares[rank][number]
+            assert torch.equal(part.records, whole.records[rank::world])
+            assert torch.equal(part.images, whole.images[rank::world])
 
 
-def test_ranks_augment_as_one_rank_alone_would():
-    """Position k of the epoch is the same image, augmented the same way, whoever draws it."""
-    alone = torch.cat([batch.images for batch in train_loader().epoch(1, mosaic=True)])
-    for rank in (0, 1):
-        share = torch.cat([batch.images for batch in train_loader(rank=rank, world=2).epoch(1, mosaic=True)])
-        assert torch.equal(share, alone[rank::2])
+def test_a_last_batch_that_is_too_small_for_all_ranks_is_joined_to_the_one_before():
+    loaders = [train_loader(batch=7, rank=rank, world=3) for rank in range(3)]  # 22 = 7 + 7 + 7 + 1
+    shares = [[len(batch.records) for batch in loader.epoch(1, mosaic=True)] for loader in loaders]
+    assert shares == [[3, 3, 3], [2, 2, 3], [2, 2, 2]]
+    assert [len(loader) for loader in loaders] == [3, 3, 3]
+
+
+def test_an_epoch_that_is_repeated_takes_another_chance_and_the_same_images():
+    first, again, once_more = (
+        list(train_loader().epoch(1, mosaic=True, attempt=attempt)) for attempt in (0, 1, 2)
+    )
+    assert all(same(a, b) for a, b in zip(first, train_loader().epoch(1, mosaic=True), strict=True))
+    for other in (again, once_more):
+        records = torch.cat([batch.records for batch in other])
+        assert records.sort().values.tolist() == list(range(22))
+        assert not torch.equal(records, torch.cat([batch.records for batch in first]))
+    assert not torch.equal(again[0].images, once_more[0].images)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rect_batches_have_the_shape_of_their_images(rank):
+    source = painted(22, 128, (32, 24))  # lying 96 x 128 and standing 128 x 96
+    loader = train_loader(source, NOTHING, batch=4, rect=True, rank=rank, world=2)
+    batches = list(loader.epoch(1, mosaic=True))
+    assert len(batches) == len(loader) == 6
+    for batch in batches:
+        check_form(batch, tuple(batch.images.shape[2:]))
+        for row, cls, box in zip(batch.image_index, batch.classes, batch.boxes, strict=True):
+            assert batch.records[row] == cls
+            found = bounds(classes_in(batch.images[row].permute(1, 2, 0).numpy()) == int(cls))
+            np.testing.assert_allclose(found, box, atol=1e-3)
+    shapes = [tuple(batch.images.shape[2:]) for batch in batches]
+    assert set(shapes) == {(96, 128), (128, 96), (128, 128)}
+    assert shapes.count((128, 128)) == 1  # the batch in which both kinds meet
+
+
+def test_rect_batches_are_neither_mixed_nor_cut_but_augmented_otherwise():
+    strong = replace(NOTHING, mosaic=1.0, mixup=1.0, cutmix=1.0, scale=0.3, translate=0.2, fliplr=0.5)
+    for batch in train_loader(augmentation=strong, rect=True).epoch(1, mosaic=True):
+        h, w = batch.images.shape[2:]
+        assert len(batch.boxes) <= len(batch.records)  # of its own object, which may have left the image
+        for row, cls, box in zip(batch.image_index, batch.classes, batch.boxes, strict=True):
+            assert batch.records[row] == cls
+            found = bounds(classes_in(batch.images[row].permute(1, 2, 0).numpy()) == int(cls))
+            np.testing.assert_allclose(found, box, atol=2)
+            assert (box >= 0).all()
+            assert box[2] <= w
+            assert box[3] <= h
+
+
+def test_rect_images_are_shifted_by_shares_of_their_own_height_and_width():
+    wide = Pictures(
+        [np.zeros((32, 320, 3), np.uint8)], [np.array([[0, 0.5, 0.5, 0.05, 0.5]], np.float32)], 320
+    )
+    a = replace(NOTHING, translate=0.2)
+    loader = train_loader(wide, a, batch=1, rect=True)
+    boxes = torch.cat([next(loader.epoch(epoch, mosaic=True)).boxes for epoch in range(200)])
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2 - torch.tensor([160, 16])
+    assert abs(middles).max(0).values.tolist() == pytest.approx([64, 6.4], rel=0.08)
+
+
+@pytest.mark.parametrize(("images", "batch", "world"), [(3, 8, 4), (22, 3, 4)])
+def test_more_workers_than_images_are_refused(images, batch, world):
+    source = painted(images, 64, (16, 12))
+    with pytest.raises(ArgumentError, match="too few for 4 workers: take at most workers=3"):
+        train_loader(source, batch=batch, world=world)
+
+
+def test_validation_is_shared_without_gaps_or_duplicates():
+    alone = list(ValLoader(SOURCE, batch=8, workers=1))
+    shares = [list(ValLoader(SOURCE, batch=4, workers=1, rank=rank, world=2)) for rank in (0, 1)]
+    for number, whole in enumerate(alone):
+        for rank in (0, 1):
+            part = shares[rank][number]
+            assert torch.equal(part.records, whole.records[rank::2])
+            assert torch.equal(part.images, whole.images[rank::2])
+    with pytest.raises(ArgumentError, match="3 images are too few for 4 workers"):
+        ValLoader(painted(3, 64, (16, 12)), batch=4, workers=1, world=4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
+def test_batches_are_in_page_locked_memory_where_a_gpu_wants_them():
+    for batch in train_loader(pin=True).epoch(1, mosaic=True):
+        assert all(getattr(batch, name).is_pinned() for name in Batch.__dataclass_fields__)
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("rect", [False, True])
+def test_one_image_and_a_batch_larger_than_the_data_set_are_enough(rect):
+    source = painted(1, 64, (16, 12))
+    everything = replace(DEFAULT, mixup=1.0, cutmix=1.0, copy_paste=1.0, copy_paste_mode="mixup")
+    loader = train_loader(source, everything, batch=16, rect=rect)
+    [batch] = loader.epoch(1, mosaic=True)
+    check_form(batch, (64, 64))
+    assert batch.records.tolist() == [0]
+    [batch] = ValLoader(source, batch=16, workers=1)
+    assert batch.records.tolist() == [0]
+
+
+def test_ten_thousand_boxes_on_an_image_pass_through_everything():
+    rng = np.random.default_rng(0)
+    middles, sizes = rng.uniform(0.05, 0.95, (10_000, 2)), rng.uniform(0.01, 0.05, (10_000, 2))
+    rows = np.column_stack((rng.integers(0, 9, 10_000), middles, sizes)).astype(np.float32)
+    source = Pictures([np.zeros((256, 256, 3), np.uint8)], [rows], 256)
+    crowded = replace(DEFAULT, mixup=1.0, copy_paste=0.1)
+    [batch] = train_loader(source, crowded, batch=1).epoch(1, mosaic=True)
+    assert len(batch.boxes) > 5_000
+    check_form(batch, (256, 256))
 
 
 def test_boxes_belong_to_the_rows_that_they_name():
-    nothing = replace(DEFAULT, **dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
-    for batch in train_loader(augmentation=nothing).epoch(1, mosaic=True):
+    for batch in train_loader(augmentation=NOTHING).epoch(1, mosaic=True):
         for row, cls, box in zip(batch.image_index, batch.classes, batch.boxes, strict=True):
             assert batch.records[row] == cls  # in SOURCE an object's class is its picture's number
             found = bounds(classes_in(batch.images[row].permute(1, 2, 0).numpy()) == int(cls))

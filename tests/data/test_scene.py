@@ -2,22 +2,10 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.pictures import bounds, mask_of, painted
-from tunekit.data.scene import FILL, Scene, Tile, letterboxed, mosaic, paint, with_pasted_objects
+from tests.data.pictures import bounds, canvas_of, mask_of, painted
+from tunekit.data.scene import FILL, letterboxed, mosaic, paint
 
 SOURCE = painted(36, 64, (16, 12))
-
-
-def canvas_of(scene: Scene) -> np.ndarray:
-    """The whole canvas, pixel by pixel: the slow, obvious version of `paint`."""
-    canvas = np.full((scene.side, scene.side, 3), FILL, np.uint8)
-    for tile in scene.tiles:
-        for row, line in enumerate(tile.pixels):
-            for column, pixel in enumerate(line):
-                y, x = tile.y + row, tile.x + column
-                if 0 <= y < scene.side and 0 <= x < scene.side:
-                    canvas[y, x] = pixel
-    return canvas
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,46 +63,6 @@ def test_objects_outside_the_canvas_are_dropped_and_cut_ones_end_at_its_edge():
     assert boxes.min() == 0
     assert boxes.max() == 128
     assert (boxes[:, 2:] > boxes[:, :2]).all()
-
-
-def with_objects(*boxes: tuple[float, float, float, float]) -> Scene:
-    pixels = np.zeros((100, 100, 3), np.uint8)
-    targets = []
-    for cls, (x1, y1, x2, y2) in enumerate(boxes):
-        pixels[y1:y2, x1:x2] = 50 + cls
-        targets.append((cls, x1, y1, x2, y2))
-    return Scene(100, (Tile(pixels, 0, 0),), np.array(targets, np.float32).reshape(-1, 5))
-
-
-def test_copy_paste_shows_an_object_again_mirrored_and_with_a_box():
-    scene = with_objects((10, 20, 30, 60))
-    scene.tiles[0].pixels[20:60, 10:15] = 200  # its left edge
-    pasted = with_pasted_objects(scene, 1.0, np.random.default_rng(0))
-    np.testing.assert_array_equal(pasted.targets, [[0, 10, 20, 30, 60], [0, 70, 20, 90, 60]])
-    canvas = canvas_of(pasted)
-    np.testing.assert_array_equal(canvas[20:60, 70:90], canvas[20:60, 10:30][:, ::-1])
-    expected = canvas_of(scene)
-    expected[20:60, 70:90] = expected[20:60, 10:30][:, ::-1]
-    np.testing.assert_array_equal(canvas, expected)
-
-
-def test_copy_paste_covers_less_than_a_third_of_any_object_that_is_there():
-    beside = with_objects((10, 20, 30, 60), (73, 20, 93, 60))  # 17 of its 20 columns would be covered
-    assert with_pasted_objects(beside, 1.0, np.random.default_rng(0)) is beside
-    touching = with_objects((10, 20, 30, 60), (85, 20, 99, 60))  # 5 of 14 columns
-    assert with_pasted_objects(touching, 1.0, np.random.default_rng(0)).targets[2:, 0].tolist() == [1]
-    slightly = with_objects((10, 20, 30, 60), (87, 20, 99, 60))  # 3 of 12 columns
-    assert with_pasted_objects(slightly, 1.0, np.random.default_rng(0)).targets[2:, 0].tolist() == [0, 1]
-    middle = with_objects((40, 20, 60, 60))  # its mirror image lies on itself
-    assert with_pasted_objects(middle, 1.0, np.random.default_rng(0)) is middle
-
-
-def test_the_probability_of_copy_paste_is_that_of_each_object():
-    scene = with_objects(*[(2, y, 12, y + 8) for y in range(0, 100, 10)])
-    rng = np.random.default_rng(0)
-    counts = [len(with_pasted_objects(scene, 0.3, rng).targets) - 10 for _ in range(300)]
-    assert abs(np.mean(counts) - 3) < 0.3
-    assert with_pasted_objects(scene, 0.0, rng) is scene
 
 
 def test_an_odd_rest_of_the_letterbox_goes_behind():

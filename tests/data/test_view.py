@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.pictures import painted
-from tests.data.test_augment import NOTHING
-from tests.data.test_scene import canvas_of
+from tests.data.pictures import NOTHING, canvas_of, painted
+from tunekit.data.polygons import bounds_within, packed
 from tunekit.data.scene import FILL, Scene, Tile, mosaic
-from tunekit.data.view import kept, moved, take_view, view_matrix, warp
+from tunekit.data.view import kept, moved, seen_region, take_view, view_matrix, warp
 
 NO_TARGETS = np.zeros((0, 5), np.float32)
 
@@ -145,6 +144,59 @@ def test_both_ways_of_drawing_a_view_put_the_same_boxes_in_the_same_places():
         np.testing.assert_allclose(fast, slow, atol=1.2)  # 0.75 canvas pixels, at scales up to 1.5
 
 
+@pytest.mark.parametrize("shape", [(64, 100), (100, 36)])
+def test_a_rectangular_view_is_the_middle_of_the_square_one(shape):
+    scene = mosaic(painted(8, 64, (16, 12)), 0, np.random.default_rng(0))
+    augmentation = replace(NOTHING, scale=0.4, degrees=30, shear=5, perspective=0.001)
+    top, left = (100 - shape[0]) // 2, (100 - shape[1]) // 2
+    for seed in range(10):
+        square, _ = viewed(scene, augmentation, seed, 100)
+        out = np.empty((*shape, 3), np.uint8)
+        targets = take_view(scene, augmentation, np.random.default_rng(seed), out)
+        middle = square[top : top + shape[0], left : left + shape[1]]
+        assert np.abs(out.astype(int) - middle).max() <= 2
+        assert (targets[:, 1:] >= 0).all()
+        assert (targets[:, 3:] <= shape[::-1]).all()
+
+
+def test_boxes_of_outlined_objects_are_those_of_the_reference():
+    """Measured with the reference's own perspective, given this matrix."""
+    outlines = [
+        [(10, 10), (60, 20), (30, 70)],
+        [(70, 60), (110, 80), (90, 120), (60, 100)],
+        [(100, 5), (125, 5), (125, 40)],
+        [(2, 90), (30, 90), (30, 126), (2, 126)],
+        [(40, 80), (50, 85), (45, 95)],
+    ]
+    matrix = view_matrix(
+        128, scale=1.3, degrees=25, shear=(5, -3), perspective=(0.0008, -0.0005), centre=(80, 40)
+    )
+    polygons = packed([np.array(points, np.float32) for points in outlines])
+    expected = [
+        [0, 0, 47.1, 68.54],
+        [84.14, 30.83, 128, 87.24],
+        [0, 0, 0, 0],  # out of sight
+        [23.35, 92.79, 76.85, 128],
+        [62.85, 73.42, 78.71, 88.74],
+    ]
+    found = bounds_within(polygons, seen_region(128, matrix, (128, 128)), matrix)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_an_outlined_object_is_kept_down_to_a_hundredth_of_it():
+    """A rectangle of which the view shows a part on its left; it alone changes from seed to seed."""
+    rectangle = packed([np.array([(0, 0), (100, 0), (100, 50), (0, 50)], np.float32)])
+    plain = scene_with((0, 0, 0, 100, 50))
+    outlined = replace(plain, polygons=rectangle)
+    widths = {True: [], False: []}
+    for seed in range(300):
+        for scene in (plain, outlined):
+            targets = viewed(scene, replace(NOTHING, translate=1.0), seed, 100)[1]
+            widths[scene is outlined] += [((row[3] - row[1]) * (row[4] - row[2])) for row in targets]
+    assert 500 < min(widths[False]) < 600  # of 5000
+    assert 50 < min(widths[True]) < 150
+
+
 def test_a_box_is_kept_when_enough_of_it_is_left():
     def keeps(before, after, scale=1.0):
         rows = [np.array([[0, *box]], np.float32) for box in (before, after)]
@@ -162,9 +214,8 @@ def test_a_box_is_kept_when_enough_of_it_is_left():
 
 def test_what_the_horizon_cuts_has_no_box_and_leaves_no_ghost():
     matrix = view_matrix(100, perspective=(-0.02, 0), centre=(50, 50))  # the horizon is at x = 100
-    assert (
-        len(kept(np.ones((1, 5), np.float32), moved(np.array([[0, 90, 10, 105, 20]]), matrix), 1, 100)) == 0
-    )
+    behind = moved(np.array([[0, 90, 10, 105, 20]], np.float32), matrix)
+    assert len(kept(np.ones((1, 5), np.float32), behind, 1, 100)) == 0
     pixels = np.zeros((300, 300, 3), np.uint8)
     pixels[:, 180:] = 255  # the horizon is at x = 175: this is behind the camera
     out = np.empty((100, 100, 3), np.uint8)

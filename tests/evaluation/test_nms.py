@@ -2,11 +2,12 @@
 
 import time
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunekit.evaluation.nms import suppress
+from tunekit.evaluation.nms import suppress, top_detections
 
 
 def _plain(boxes, scores, conf, iou, max_det):
@@ -55,14 +56,19 @@ def test_kept_detections_are_those_of_the_definition(seed, anchors, nc, levels, 
     assert torch.equal(kept_boxes, boxes[[row[1] for row in expected]])
 
 
-def test_settling_the_best_first_gives_what_settling_all_at_once_gives(monkeypatch):
-    for crowd in (40.0, 600.0):  # nearly everything suppressed, so that it must look further; hardly anything
-        boxes, scores = _predictions(7, 2000, 5, levels=500, side=crowd)
-        staged = suppress(boxes, scores, 0.001, 0.5, 300)
-        monkeypatch.setattr("tunekit.evaluation.nms.FIRST", 10**9)
-        at_once = suppress(boxes, scores, 0.001, 0.5, 300)
-        monkeypatch.undo()
-        assert all(torch.equal(a, b) for a, b in zip(staged, at_once, strict=True))
+def test_settling_in_portions_gives_what_settling_all_at_once_gives(monkeypatch):
+    for crowd in (
+        10.0,
+        40.0,
+        600.0,
+    ):  # nearly everything suppressed, so that it must look further; hardly anything
+        for max_det in (3, 300):
+            boxes, scores = _predictions(7, 2000, 5, levels=500, side=crowd)
+            portions = suppress(boxes, scores, 0.001, 0.5, max_det)
+            monkeypatch.setattr("tunekit.evaluation.nms.FIRST_PORTION", 10**6)
+            at_once = suppress(boxes, scores, 0.001, 0.5, max_det)
+            monkeypatch.undo()
+            assert all(torch.equal(a, b) for a, b in zip(portions, at_once, strict=True))
 
 
 def test_an_anchor_can_give_several_classes_and_classes_do_not_suppress_each_other():
@@ -78,3 +84,26 @@ def test_a_young_model_with_30000_candidates_is_suppressed_in_milliseconds():
     start = time.process_time()
     assert len(suppress(boxes, scores, 0.001, 0.7, 300)[0]) == 300
     assert time.process_time() - start < 0.1  # 0.003 s on a free core; 0.3 s without stages
+
+
+@pytest.mark.parametrize(("max_det", "conf"), [(1, 0.0), (7, 0.4), (60, 0.9), (300, 0.001)])
+def test_a_head_without_nms_gives_its_best_pairs_of_its_best_anchors(max_det, conf):
+    boxes, scores = (
+        torch.stack(pair) for pair in zip(*(_predictions(s, 60, 4) for s in (1, 2)), strict=True)
+    )
+    found = top_detections(boxes, scores, conf, max_det)
+    assert len(found) == 2
+    for image, (kept_boxes, kept_scores, kept_classes) in enumerate(found):
+        table = scores[image].tolist()
+        anchors = sorted(range(60), key=lambda a: -max(table[a]))[:max_det]
+        pairs = sorted(((table[a][c], a, c) for a in anchors for c in range(4)), reverse=True)
+        expected = [pair for pair in pairs[: min(max_det, 60)] if pair[0] > conf]
+        assert kept_scores.tolist() == [pair[0] for pair in expected]
+        assert kept_classes.tolist() == [pair[2] for pair in expected]
+        assert torch.equal(kept_boxes, boxes[image][[pair[1] for pair in expected]])
+
+
+def test_a_head_without_nms_keeps_boxes_that_overlap():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10]]])
+    scores = torch.tensor([[[0.9], [0.8]]])
+    assert len(top_detections(boxes, scores, 0.5, 300)[0][0]) == 2

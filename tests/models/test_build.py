@@ -1,4 +1,4 @@
-"""The ten public sizes to the last parameter, forward shapes, decoding, seeds."""
+"""The fifteen public sizes to the last parameter, forward shapes, decoding, heads, seeds."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ PUBLIC = {
     "yolo11m": (20_114_688, 649, "833fce8c41b7d91c"),
     "yolo11l": (25_372_160, 1015, "13ee9c9350f17889"),
     "yolo11x": (56_966_176, 1015, "4a2aeba3d360a802"),
+    "yolo26n": (2_572_280, 708, "73de5294329eb032"),
+    "yolo26s": (10_009_784, 708, "2e3eaea8c4e58064"),
+    "yolo26m": (21_896_248, 768, "c2003a83cfc2ee8c"),
+    "yolo26l": (26_299_704, 1092, "10b5f765d4e59ad5"),
+    "yolo26x": (58_993_368, 1092, "4123c28d8180829d"),
 }
 COCO = [f"class {i}" for i in range(80)]
 
@@ -45,31 +50,37 @@ def test_public_sizes_have_the_published_parameters_and_names(name: str) -> None
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest().startswith(digest)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("yolov8p", 1_174_568), ("yolo11p", 858_832)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("yolov8p", 1_174_568), ("yolo11p", 858_832), ("yolo26p", 774_344)]
+)
 def test_pico_is_an_eighth_as_wide(name: str, parameters: int) -> None:
     model = on_meta(f"{name}.yaml")
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert model.model[0].conv.out_channels == 8
 
 
-@pytest.mark.parametrize("name", ["yolov8p.yaml", "yolo11p.yaml"])
+@pytest.mark.parametrize(
+    ("name", "columns"), [("yolov8p.yaml", 64), ("yolo11p.yaml", 64), ("yolo26p.yaml", 4)]
+)
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 160)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_output_covers_every_cell_of_every_level(
-    name: str, height: int, width: int, layout: torch.memory_format
+    name: str, columns: int, height: int, width: int, layout: torch.memory_format
 ) -> None:
     model = build_model(load_spec(name), ["a", "b", "c"], seed=0)
     output = model(torch.rand(2, 3, height, width).to(memory_format=layout))
     cells = sum((height // s) * (width // s) for s in (8, 16, 32))
-    assert output.box.shape == (2, cells, 64)
-    assert output.cls.shape == (2, cells, 3)
-    assert output.anchors.shape == (cells, 2)
-    assert output.strides.shape == (cells, 1)
+    assert model.end2end == (output.one_to_one is not None) == (columns == 4)
+    for head in filter(None, (output, output.one_to_one)):
+        assert head.box.shape == (2, cells, columns)
+        assert head.cls.shape == (2, cells, 3)
+        assert head.anchors.shape == (cells, 2)
+        assert head.strides.shape == (cells, 1)
+        boxes, scores = model.decode(head)
+        assert boxes.shape == (2, cells, 4)
+        assert scores.shape == (2, cells, 3)
+        assert boxes.dtype == scores.dtype == torch.float32
     assert model.stride == (8, 16, 32)
-    boxes, scores = model.decode(output)
-    assert boxes.shape == (2, cells, 4)
-    assert scores.shape == (2, cells, 3)
-    assert boxes.dtype == scores.dtype == torch.float32
 
 
 def test_a_prediction_comes_from_its_place_in_the_image() -> None:
@@ -112,6 +123,35 @@ def test_decode_is_the_slow_formula() -> None:
     assert anchor == boxes.shape[1]
 
 
+def test_without_a_distribution_the_predictions_are_the_sides() -> None:
+    model = build_model(load_spec("yolo26p.yaml"), ["a", "b"], seed=1)
+    with torch.no_grad():
+        output = model(torch.rand(1, 3, 64, 96))
+        boxes, _ = model.decode(output)
+    x, y = (output.anchors * output.strides).unbind(1)
+    left, top, right, bottom = (output.box[0] * output.strides).unbind(1)
+    torch.testing.assert_close(boxes[0], torch.stack([x - left, y - top, x + right, y + bottom], 1))
+
+
+def test_the_second_head_begins_as_a_copy_of_the_first() -> None:
+    model = build_model(load_spec("yolo26p.yaml"), ["a", "b"], seed=0)
+    state = model.head.state_dict()
+    second = [name for name in state if name.startswith("one2one_")]
+    assert len(second) == len(state) / 2
+    assert all(torch.equal(state[name], state[name.removeprefix("one2one_")]) for name in second)
+    with torch.no_grad():
+        model.head.cv2[0][0].conv.weight.zero_()
+    assert model.head.one2one_cv2[0][0].conv.weight.any(), "it is a copy, not the same weights"
+
+
+def test_the_second_head_does_not_teach_the_backbone() -> None:
+    model = build_model(load_spec("yolo26p.yaml"), ["a", "b"], seed=0)
+    second = model(torch.rand(2, 3, 64, 64)).one_to_one
+    (second.box.square().sum() + second.cls.square().sum()).backward()
+    taught = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert taught == {name for name, _ in model.named_parameters() if ".one2one_" in name}
+
+
 def test_attention_is_the_slow_formula() -> None:
     attention = Attention(32, heads=2).eval()
     x = torch.randn(1, 32, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -133,15 +173,21 @@ def test_attention_is_the_slow_formula() -> None:
 
 
 def test_training_starts_with_boxes_of_some_size_and_few_objects() -> None:
-    model = build_model(load_spec("yolo11p.yaml"), ["a"] * 10, seed=0)
-    head = model.model[-1]
-    assert all((branch[-1].bias == 2.0).all() for branch in head.cv2)
-    for branch, stride in zip(head.cv3, (8, 16, 32), strict=True):
-        expected = math.log(5 / 10 / (640 / stride) ** 2)
-        assert branch[-1].bias.tolist() == pytest.approx([expected] * 10)
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    old, new = (build_model(load_spec(f"{n}.yaml"), ["a"] * 10, seed=0) for n in ("yolo11p", "yolo26p"))
+    heads = [
+        (old.head.cv2, old.head.cv3),
+        (new.head.cv2, new.head.cv3),
+        (new.head.one2one_cv2, new.head.one2one_cv3),
+    ]
+    for boxes, classes in heads:
+        assert all((branch[-1].bias == 2.0).all() for branch in boxes)
+        for branch, stride in zip(classes, (8, 16, 32), strict=True):
+            expected = math.log(5 / 10 / (640 / stride) ** 2)
+            assert branch[-1].bias.tolist() == pytest.approx([expected] * 10)
+    norms = [m for m in old.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.03)}
-    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["model.23.dfl.conv.weight"]
+    assert [n for n, p in old.named_parameters() if not p.requires_grad] == ["model.23.dfl.conv.weight"]
+    assert all(p.requires_grad for p in new.parameters())
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_state_alone() -> None:
@@ -155,11 +201,13 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_global_state_alone() -> No
     assert not torch.equal(first.model[0].conv.weight, other.model[0].conv.weight)
 
 
-def test_gradients_reach_every_trained_parameter_under_bf16() -> None:
-    model = build_model(load_spec("yolo11p.yaml"), ["a"], seed=0).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("name", ["yolo11p.yaml", "yolo26p.yaml"])
+def test_gradients_reach_every_trained_parameter_under_bf16(name: str) -> None:
+    model = build_model(load_spec(name), ["a"], seed=0).to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         output = model(torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last))
-    (output.box.float().square().sum() + output.cls.float().square().sum()).backward()
+    heads = filter(None, (output, output.one_to_one))
+    sum(h.box.float().square().sum() + h.cls.float().square().sum() for h in heads).backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

@@ -115,18 +115,60 @@ def test_the_class_branch_follows_the_modules_of_the_table(tmp_path: Path) -> No
     assert "model.7.cv3.0.0.0.conv.weight" in modern.state_dict()
 
 
-def test_the_first_pooling_convolution_is_active_unless_the_row_names_its_repeats(tmp_path: Path) -> None:
-    for args, active in (
-        ("[64]", True),
-        ("[64, 5]", True),
-        ("[64, 5, 3]", False),
-        ("[64, 5, 3, True]", False),
-    ):
-        text = tiny_with("- [-1, 1, Conv, [64, 3, 2]]", f"- [-1, 1, SPPF, {args}]").replace(
-            "2, nearest", "1, nearest"
-        )
-        layer = build_model(load_spec(write(tmp_path, text)), ["a"], seed=0).model[3]
-        assert isinstance(layer.cv1.act, torch.nn.SiLU) is active
+@pytest.mark.parametrize(
+    ("args", "key", "active"),
+    [
+        ("[64]", "", True),
+        ("[64, 5]", "", True),
+        ("[64, 5, 3]", "", False),
+        ("[64, 5, 3, True]", "", False),
+        ("[64, 5]", "sppf_act: false\n", False),
+        ("[64, 5, 3, True]", "sppf_act: true\n", True),
+    ],
+)
+def test_the_first_pooling_convolution_is_active_unless_the_row_names_its_repeats_or_the_table_says(
+    tmp_path: Path, args: str, key: str, active: bool
+) -> None:
+    text = key + tiny_with("- [-1, 1, Conv, [64, 3, 2]]", f"- [-1, 1, SPPF, {args}]").replace(
+        "2, nearest", "1, nearest"
+    )
+    layer = build_model(load_spec(write(tmp_path, text)), ["a"], seed=0).model[3]
+    assert isinstance(layer.cv1.act, torch.nn.SiLU) is active
+    assert (layer.n, layer.add) == (3, False)  # 32 channels come in and 64 leave: nothing to add
+
+
+def test_pooling_repeats_and_adds_as_its_row_says(tmp_path: Path) -> None:
+    text = tiny_with("- [-1, 1, Conv, [64, 3, 2]]", "- [-1, 1, SPPF, [32, 3, 2, True]]").replace(
+        "2, nearest", "1, nearest"
+    )
+    layer = build_model(load_spec(write(tmp_path, text)), ["a"], seed=0).model[3]
+    assert (layer.m.kernel_size, layer.n, layer.add, layer.cv2.conv.in_channels) == (3, 2, True, 3 * 16)
+
+
+@pytest.mark.parametrize(
+    ("keys", "end2end", "columns"),
+    [
+        ("end2end: True\nreg_max: 1\n", True, 4),
+        ("end2end: true\n", True, 64),
+        ("end2end: False\nreg_max: 1\n", False, 4),
+        ("end2end:\nreg_max: 8\n", False, 32),
+    ],
+)
+def test_a_table_chooses_its_heads_and_their_box_sides(
+    tmp_path: Path, keys: str, end2end: bool, columns: int
+) -> None:
+    model = build_model(load_spec(write(tmp_path, keys + TINY)), ["a"], seed=0)
+    output = model(torch.rand(1, 3, 32, 32))
+    assert model.end2end is end2end
+    assert (output.one_to_one is not None) is end2end
+    assert (model.reg_max, output.box.shape[2]) == (columns // 4, columns)
+
+
+def test_a_block_with_attention_may_be_written_in_a_row(tmp_path: Path) -> None:
+    text = tiny_with("2, C2f, [32]", "2, C3k2, [128, True, 0.5, True]")
+    model = build_model(load_spec(write(tmp_path, text)), ["a"], seed=0)
+    assert [type(part).__name__ for part in model.model[6].m[1]] == ["Bottleneck", "PSABlock"]
+    assert model(torch.rand(1, 3, 32, 32)).cls.shape == (1, 20, 1)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +217,9 @@ def test_a_family_file_beside_the_asked_name_serves_its_scales(tmp_path: Path) -
         ("  - [[6, 3], 1, Detect, [nc]]\n", "", 10, "the last layer must be Detect, not C2f"),
         ("[nc]", "[nc, 16]", 11, "Detect takes one arg"),
         ("2, C2f, [32]", "1, Detect, [nc]", 10, "Detect must be the last layer"),
+        ("C2f, [32]", "SPPF, [32, 4]", 10, r"SPPF takes \[c2, k, n, shortcut\].* odd k, not \[32, 4\]"),
+        ("C2f, [32]", "SPPF, [32, 5, 0]", 10, "SPPF takes"),
+        ("C2f, [32]", "SPPF, [32, 5, 3, 1]", 10, "SPPF takes"),
     ],
 )
 def test_a_wrong_layer_is_told_with_file_and_line(
@@ -205,8 +250,11 @@ def test_args_that_torch_refuses_name_the_layer(tmp_path: Path) -> None:
         (f"scale: z\nscales: {{n: [1, 1, 64]}}\n{TINY}", "has no scale 'z', only n"),
         (f"activation: os.system('x')\n{TINY}", "unknown activation"),
         (f"ch: 1\n{TINY}", "images have 3 channels"),
-        (f"end2end: True\n{TINY}", "later version"),
-        (f"reg_max: 2.5\n{TINY}", "reg_max must be a whole number"),
+        (f"end2end: 2\n{TINY}", ":1: end2end must be true or false, not 2"),
+        (f"# mine\nend2end: yes please\n{TINY}", ":2: end2end must be true or false, not 'yes please'"),
+        (f"sppf_act: 1\n{TINY}", ":1: sppf_act must be true or false, not 1"),
+        (f"reg_max: 2.5\n{TINY}", ":1: reg_max must be a whole number from 1, not 2.5"),
+        (f"reg_max: 0\n{TINY}", ":1: reg_max must be a whole number from 1, not 0"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -220,10 +268,10 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, message: str) -> None:
     ("model", "message"),
     [
         ("yolo11q.yaml", "no scale 'q', only p, n, s, m, l, x"),
-        ("yolo12n.yaml", "there is no such file: did you mean yolo11n.yaml"),
+        ("yolo12n.yaml", "there is no such file: did you mean yolo26n.yaml"),
         ("yolo11n", "not a model YAML: did you mean yolo11n.yaml"),
         ("nowhere/yolo11n.yaml", "there is no such file"),
-        ("resnet.yaml", r"Shipped are yolo11\[pnsmlx\].yaml and yolov8\[pnsmlx\].yaml"),
+        ("resnet.yaml", r"Shipped are yolo11\[pnsmlx\].yaml, yolo26.* and yolov8\[pnsmlx\].yaml"),
     ],
 )
 def test_an_unknown_name_says_what_there_is(model: str, message: str) -> None:

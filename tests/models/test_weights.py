@@ -87,23 +87,26 @@ def test_a_foreign_pickle_is_refused_before_its_code_runs(tmp_path: Path) -> Non
             return (Path.touch, (target,))
 
     torch.save({"model": Evil()}, tmp_path / "yolo11n.pt")
+    with pytest.raises(
+        CheckpointError, match=r"yolo11n\.pt is refused: it asks for pathlib\.Path\.touch|getattr"
+    ):
+        read_checkpoint(tmp_path / "yolo11n.pt")
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
-    for name in ("yolo11n.pt", "old.pt"):
-        with pytest.raises(CheckpointError, match="reads only files that tunekit wrote"):
-            read_checkpoint(tmp_path / name)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / "old.pt")
     assert not target.exists()
 
 
 @pytest.mark.parametrize("content", [b"not a checkpoint at all", b"{}", b"\x00" * 100])
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a tunekit checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         read_checkpoint(tmp_path / "x.pt")
 
 
 def test_somebody_elses_plain_tensors_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="not a tunekit checkpoint"):
+    with pytest.raises(CheckpointError, match="no checkpoint of tunekit and holds no Ultralytics model"):
         read_checkpoint(tmp_path / "x.pt")
 
 
@@ -122,6 +125,30 @@ def test_a_later_format_asks_for_the_version_that_wrote_it(saved: Path) -> None:
         read_checkpoint(altered(saved, version=99))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {"name": "a"}},
+        {"spec": None},
+        {"names": 3},
+        {"names": [1, 2]},
+        {"weights": [1]},
+        {"weights": {"a": 1}},
+        {"train_args": None},
+    ],
+)
+def test_entries_of_the_wrong_kind_are_told(saved: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError, match=r"is incomplete|was altered"):
+        read_checkpoint(altered(saved, **changes))
+
+
+@pytest.mark.parametrize("table", [{}, {"backbone": 1, "head": []}, {"backbone": [[-1, 10**9, "C2f", [8]]]}])
+def test_a_description_that_cannot_be_built_is_told(saved: Path, table: dict[str, object]) -> None:
+    spec = {"name": "a", "yaml": {"head": [[[-1], 1, "Detect", ["nc"]]], **table}, "scale": ""}
+    with pytest.raises(CheckpointError, match="do not fit its model description"):
+        load_model(altered(saved, spec=spec))
+
+
 def test_weights_that_do_not_fit_their_description_are_told(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit its model description"):
         load_model(altered(saved, names=["a", "b", "c"]))
@@ -131,5 +158,8 @@ def test_what_could_not_be_loaded_is_not_saved(model: DetectionModel, saved: Pat
     before = saved.read_bytes()
     with pytest.raises(TypeError, match=r"checkpoint\['metrics'\]\['map'\]: float64 is not plain data"):
         save_model(saved, model, train_args={}, metrics={"map": np.float64(0.5)})
+    for unreadable in (torch.zeros(1).expand(9), torch.zeros(2, dtype=torch.complex64), {"x" * 1000: 1}):
+        with pytest.raises(TypeError, match=r"checkpoint\['metrics'\]\['odd'\]: "):
+            save_model(saved, model, train_args={}, metrics={"odd": unreadable})
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == ["best.pt"]

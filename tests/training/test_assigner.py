@@ -6,11 +6,17 @@ import pytest
 import torch
 from torchvision.ops import complete_box_iou
 
-from tunekit.training.assigner import ALPHA, BETA, EPS, TOPK, Truth, assign
+from tunekit.models.heads import make_grid
+from tunekit.training.assigner import ALPHA, BETA, EPS, assign
+from tunekit.training.candidates import Truth, candidates
+
+LEVELS = (8, 16)
+LEAST = 16.0  # a side of a box counts at least as much when asking which anchors are inside
 
 
-def slow_assignment(logits, boxes, centres, truth, least):
+def slow_assignment(logits, boxes, centres, truth, topk, single=False):
     """{(image, anchor): (truth, score)} by loops over the definition in TOOD and the reference's rules."""
+    least = LEAST
     positives: dict[tuple[int, int], tuple[int, float]] = {}
     for image in range(logits.shape[0]):
         own = [n for n in range(len(truth.boxes)) if truth.image_index[n] == image]
@@ -34,8 +40,8 @@ def slow_assignment(logits, boxes, centres, truth, least):
                 align[n, a] = score**ALPHA * iou[n, a] ** BETA
         claims: dict[int, list[int]] = {}
         for n in own:
-            candidates = [a for a in range(len(centres)) if align[n, a] > 0]
-            for a in sorted(candidates, key=lambda a: -align[n, a])[:TOPK]:
+            able = [a for a in range(len(centres)) if align[n, a] > 0]
+            for a in sorted(able, key=lambda a: -align[n, a])[:topk]:
                 claims.setdefault(a, []).append(n)
         winner = {
             a: ns[0] if len(ns) == 1 else max((n for n in own if inside[n, a]), key=lambda n: iou[n, a])
@@ -43,6 +49,8 @@ def slow_assignment(logits, boxes, centres, truth, least):
         }
         for n in own:
             mine = [a for a, chosen in winner.items() if chosen == n]
+            if single:
+                mine = sorted(mine, key=lambda a: -align[n, a])[:1]
             top_align = max((align[n, a] for a in mine), default=0.0)
             top_iou = max((iou[n, a] for a in mine), default=0.0)
             for a in mine:
@@ -50,9 +58,15 @@ def slow_assignment(logits, boxes, centres, truth, least):
     return positives
 
 
-def grid(size: int, stride: int) -> torch.Tensor:
-    line = (torch.arange(size // stride) + 0.5) * stride
-    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+def grid(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return make_grid([(size // s, size // s) for s in LEVELS], LEVELS, torch.device("cpu"))
+
+
+def assigned(logits, predicted, anchors, strides, truth, topk, single=False):
+    pairs = candidates(anchors, strides, LEVELS, truth, images=len(logits))
+    image = truth.image_index[pairs.box]
+    scores = logits[image, pairs.anchor, truth.classes[pairs.box]].sigmoid()
+    return assign(scores, predicted[image, pairs.anchor], truth, pairs, topk=topk, single=single)
 
 
 def random_case(seed: int, boxes: int, images: int = 3, nc: int = 4, size: int = 96):
@@ -61,7 +75,8 @@ def random_case(seed: int, boxes: int, images: int = 3, nc: int = 4, size: int =
     def uniform(*shape):
         return torch.rand(*shape, generator=generator)
 
-    centres = torch.cat([grid(size, 8), grid(size, 16)])
+    anchors, strides = grid(size)
+    centres = anchors * strides
     middle, side = uniform(boxes, 2) * size, 4 + uniform(boxes, 2) * 50
     truth = Truth(
         torch.randint(images, (boxes,), generator=generator).sort().values,
@@ -70,24 +85,19 @@ def random_case(seed: int, boxes: int, images: int = 3, nc: int = 4, size: int =
     )
     spread = uniform(images, len(centres), 4) * 25 + 2
     predicted = torch.cat([centres - spread[..., :2], centres + spread[..., 2:]], -1)
-    return uniform(images, len(centres), nc) * 6 - 3, predicted, centres, truth
+    return uniform(images, len(centres), nc) * 6 - 3, predicted, anchors, strides, truth
 
 
 @pytest.mark.parametrize(("seed", "boxes"), [(0, 1), (1, 5), (2, 12), (3, 30)])
-def test_assignment_equals_the_definition(seed, boxes):
-    logits, predicted, centres, truth = random_case(seed, boxes)
-    expected = slow_assignment(logits, predicted, centres, truth, least=16.0)
-    found = assign(logits, predicted, centres, truth, least=16.0)
-    got = {
-        (image, anchor): (n, score)
-        for image, anchor, n, score in zip(
-            found.image.tolist(),
-            found.anchor.tolist(),
-            found.truth.tolist(),
-            found.score.tolist(),
-            strict=True,
-        )
-    }
+@pytest.mark.parametrize(("topk", "single"), [(10, False), (7, True)])
+def test_assignment_equals_the_definition(seed, boxes, topk, single):
+    logits, predicted, anchors, strides, truth = random_case(seed, boxes)
+    expected = slow_assignment(logits, predicted, anchors * strides, truth, topk, single)
+    found = assigned(logits, predicted, anchors, strides, truth, topk, single)
+    assert torch.equal(found.place, truth.image_index[found.truth] * len(anchors) + found.anchor)
+    columns = (truth.image_index[found.truth], found.anchor, found.truth, found.score)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    got = {(image, anchor): (n, score) for image, anchor, n, score in rows}
     # An anchor whose alignment is 0 teaches nothing, and which of them fill a top ten is arbitrary.
     telling = {place: value for place, value in expected.items() if value[1] > 1e-7}
     assert {place: value[0] for place, value in got.items() if value[1] > 1e-7} == {
@@ -98,17 +108,16 @@ def test_assignment_equals_the_definition(seed, boxes):
 
 
 def test_an_anchor_is_positive_for_one_box_only():
-    logits, predicted, centres, truth = random_case(7, 40, images=1)
-    found = assign(logits, predicted, centres, truth, least=16.0)
-    places = list(zip(found.image.tolist(), found.anchor.tolist(), strict=True))
-    assert len(places) == len(set(places)) > 0
+    logits, predicted, anchors, strides, truth = random_case(7, 40, images=1)
+    found = assigned(logits, predicted, anchors, strides, truth, topk=10)
+    assert len(found.place) == len(set(found.place.tolist())) > 0
 
 
-def test_a_box_that_holds_no_anchor_gets_those_within_eight_pixels():
-    centres = grid(64, 8)
+def test_a_box_that_holds_no_anchor_is_learned_all_the_same():
+    anchors, strides = grid(64)
     tiny = Truth(torch.tensor([0]), torch.tensor([0]), torch.tensor([[9.0, 9.0, 10.0, 10.0]]))
-    predicted = tiny.boxes.expand(1, len(centres), 4)  # every anchor sees it
-    found = assign(torch.zeros(1, len(centres), 1), predicted, centres, tiny, least=16.0)
-    near = (centres - 9.5).abs().max(1).values < 8  # its middle is (9.5, 9.5), its sides count as 16
-    assert set(found.anchor.tolist()) == set(near.nonzero().squeeze(1).tolist())
-    assert near.sum() == 4
+    predicted = tiny.boxes.expand(1, len(anchors), 4)  # every anchor sees it
+    found = assigned(torch.zeros(1, len(anchors), 1), predicted, anchors, strides, tiny, topk=10)
+    near = (anchors * strides - 9.5).abs().amax(1) < LEAST / 2
+    assert found.anchor.tolist() == near.nonzero().squeeze(1).tolist()
+    assert near.sum() == 5

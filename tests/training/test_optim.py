@@ -1,7 +1,9 @@
-"""Schedules against their closed forms, groups against the model's layers."""
+"""Schedules against their closed forms and the reference, groups against the model's layers, exact resume."""
 
 from __future__ import annotations
 
+import copy
+import io
 import math
 
 import pytest
@@ -10,8 +12,9 @@ from torch import nn
 
 from tunekit.args import OPTIMIZERS, TrainArgs
 from tunekit.checks import build_args
+from tunekit.models.build import build_model, load_spec
 from tunekit.training.ema import WeightAverage
-from tunekit.training.optim import Schedule, accumulation, build_optimizer, resolve_auto, resolved
+from tunekit.training.optim import Schedule, accumulation, build_optimizer
 
 
 def args(**settings) -> TrainArgs:
@@ -59,7 +62,7 @@ def test_warm_up_is_a_straight_line_from_zero_and_from_the_bias_lr():
     arguments = args(
         epochs=10, warmup_epochs=2, lr0=0.02, warmup_bias_lr=0.1, warmup_momentum=0.5, momentum=0.9, batch=16
     )
-    schedule, optimizer = Schedule(arguments, batches=10), build_optimizer(small_model(), arguments)
+    schedule, optimizer = Schedule(arguments, 10, 10), build_optimizer(small_model(), arguments)
     assert schedule.warmup == 20
     accumulate = schedule.apply(optimizer, epoch=1, batch=0)  # half-way
     lr = {group["role"]: group["lr"] for group in optimizer.param_groups}
@@ -73,23 +76,24 @@ def test_warm_up_is_a_straight_line_from_zero_and_from_the_bias_lr():
 
 
 def test_the_rate_falls_linearly_or_as_a_cosine_to_lrf():
-    linear, cosine = Schedule(args(epochs=10, lrf=0.1), 5), Schedule(args(epochs=10, lrf=0.1, cos_lr=True), 5)
+    linear = Schedule(args(epochs=10, lrf=0.1), 5, 10)
+    cosine = Schedule(args(epochs=10, lrf=0.1, cos_lr=True), 5, 10)
     assert [linear.factor(e) for e in (0, 5, 10)] == pytest.approx([1, 0.55, 0.1])
     assert [cosine.factor(e) for e in (0, 5, 10)] == pytest.approx([1, 0.55, 0.1])
     assert cosine.factor(2) == pytest.approx(0.1 + 0.9 * (1 + math.cos(0.2 * math.pi)) / 2)
 
 
 def test_warm_up_never_takes_the_whole_training():
-    assert Schedule(args(epochs=2, warmup_epochs=3), 10).warmup == 10
-    assert Schedule(args(epochs=1, warmup_epochs=3), 10).warmup == 0
+    assert Schedule(args(epochs=2, warmup_epochs=3), 10, 2).warmup == 10
+    assert Schedule(args(epochs=1, warmup_epochs=3), 10, 1).warmup == 0
 
 
-def test_auto_is_written_out():
-    short = resolved(build_args(TrainArgs, {"epochs": 10, "lr0": 0.5}), nc=10, images=400)
-    assert (short.optimizer, short.lr0, short.momentum, short.warmup_bias_lr) == ("AdamW", 0.000714, 0.9, 0.0)
-    assert resolve_auto(10, 10_001).optimizer == "SGD"
-    explicit = args(lr0=0.5)
-    assert resolved(explicit, nc=10, images=400) is explicit
+def test_fitting_the_epochs_to_the_time_moves_the_end_and_not_the_warm_up():
+    arguments = args(epochs=1, time=0.5, lr0=0.01, lrf=0.1)
+    short, long = Schedule(arguments, 10, 5), Schedule(arguments, 10, 50)
+    assert short.warmup == long.warmup == 30
+    assert short.factor(5) == long.factor(50) == short.factor(7) == pytest.approx(0.1)
+    assert short.factor(4) < long.factor(4)
 
 
 def test_the_average_follows_its_formula():
@@ -118,10 +122,150 @@ def test_the_schedule_is_the_references():
         (0.0034, 0.0034, 0.937, 8),
     ]  # fmt: skip
     arguments = args(epochs=3, batch=8)
-    schedule, optimizer = Schedule(arguments, batches=5), build_optimizer(small_model(), arguments)
+    schedule, optimizer = Schedule(arguments, 5, 3), build_optimizer(small_model(), arguments)
     for step, (lr, bias_lr, momentum, accumulate) in enumerate(seen):
         assert schedule.apply(optimizer, *divmod(step, 5)) == accumulate
         group = {group["role"]: group for group in optimizer.param_groups}
         assert group["weight"]["lr"] == pytest.approx(lr, abs=1e-6)
         assert group["bias"]["lr"] == pytest.approx(bias_lr, abs=1e-6)
         assert group["weight"]["momentum"] == pytest.approx(momentum)
+
+
+def test_musgds_schedule_is_the_references():
+    """The same of MuSGD: lr of weights outside and inside of the class branches, of biases outside and
+    inside, momentum and accumulation, in a training of 4 epochs of 4 batches of 12, cosine."""
+    seen = [
+        (0.0, 0.0, 0.1, 0.1, 0.6, 1),
+        (0.0008333333333, 0.0025, 0.08416666667, 0.08583333333, 0.6561666667, 2),
+        (0.0016666666667, 0.005, 0.06833333333, 0.07166666667, 0.7123333333, 2),
+        (0.0025, 0.0075, 0.0525, 0.0575, 0.7685, 3),
+        (0.0028939935051, 0.008681980515, 0.03622732684, 0.04201531385, 0.8246666667, 4),
+        (0.0036174918814, 0.010852475644, 0.02028415856, 0.02751914231, 0.8808333333, 4),
+        (0.0043409902577, 0.013022970773, 0.0043409902577, 0.013022970773, 0.937, 5),
+        (0.0043409902577, 0.013022970773, 0.0043409902577, 0.013022970773, 0.937, 5),
+        *[(0.00275, 0.00825, 0.00275, 0.00825, 0.937, 5)] * 4,
+        *[(0.0011590097423, 0.003477029227, 0.0011590097423, 0.003477029227, 0.937, 5)] * 4,
+    ]
+    arguments = args(
+        optimizer="MuSGD", epochs=4, batch=12, cos_lr=True, warmup_epochs=1.5, lr0=0.005, lrf=0.1,
+        warmup_momentum=0.6,
+    )  # fmt: skip
+    schedule, optimizer = Schedule(arguments, 4, 4), build_optimizer(detector("yolo11p.yaml"), arguments)
+    for step, (lr, class_lr, bias_lr, class_bias_lr, momentum, accumulate) in enumerate(seen):
+        assert schedule.apply(optimizer, *divmod(step, 4)) == accumulate
+        group = {(group["role"], group["lr_factor"]): group for group in optimizer.param_groups}
+        rates = [group[key]["lr"] for key in (("weight", 1), ("weight", 3), ("bias", 1), ("bias", 3))]
+        assert rates == pytest.approx([lr, class_lr, bias_lr, class_bias_lr], abs=1e-12, rel=1e-9)
+        assert {group["momentum"] for group in optimizer.param_groups} == {group["norm", 3]["momentum"]}
+        assert group["norm", 1]["momentum"] == pytest.approx(momentum, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches", "seen"),
+    [
+        ({"epochs": 3, "batch": 10}, 4, [1, 2, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6]),
+        ({"epochs": 2, "batch": 24, "nbs": 400}, 2, [1, 2, 4, 4]),  # 17 would be more than there are
+    ],
+)
+def test_accumulation_is_the_references(settings, batches, seen):
+    arguments = args(**settings)
+    schedule, optimizer = (
+        Schedule(arguments, batches, arguments.epochs),
+        build_optimizer(small_model(), arguments),
+    )
+    assert [schedule.apply(optimizer, *divmod(step, batches)) for step in range(len(seen))] == seen
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [
+        ("yolo11n.yaml", {"bias": (72, 15), "weight": (72, 15), "norm": (69, 12)}),
+        ("yolo26n.yaml", {"bias": (96, 30), "weight": (96, 30), "norm": (90, 24)}),
+    ],
+)
+def test_musgds_groups_are_the_references(model, sizes):
+    """Numbers of parameters outside and inside of the class branches, whose lr is three times the others'.
+    (The reference counts the 16 constants of YOLO11's DFL as well, which get no gradients.)"""
+    optimizer = build_optimizer(detector(model), args(optimizer="MuSGD", batch=64))
+    groups = {(group["role"], group["lr_factor"]): group for group in optimizer.param_groups}
+    assert {key: len(group["params"]) for key, group in groups.items()} == {
+        (role, factor): count
+        for role, counts in sizes.items()
+        for factor, count in zip((1, 3), counts, strict=True)
+    }
+    for (role, _), group in groups.items():
+        assert group["muon"] == (role == "weight")
+        assert group["weight_decay"] == pytest.approx(0.0005 if role == "weight" else 0)
+
+
+def detector(name: str):
+    return build_model(load_spec(name), tuple("abcdefghij"), seed=0)
+
+
+class Training:
+    """Optimizer and schedule on a small model, batch after batch, without an engine."""
+
+    def __init__(self, arguments: TrainArgs) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layers = [
+                nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, groups=8),
+                nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(64, 6),
+            ]  # fmt: skip
+        self.model = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.model, arguments)
+        self.schedule = Schedule(arguments, 2, arguments.epochs)
+
+    def run(self, steps: range) -> None:
+        for step in steps:
+            self.schedule.apply(self.optimizer, *divmod(step, 2))
+            generator = torch.Generator().manual_seed(step)
+            loss = self.model(torch.randn(4, 3, 8, 8, generator=generator)).square().mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+    def tensors(self) -> list[torch.Tensor]:
+        states = self.optimizer.state_dict()["state"].values()
+        return [
+            *self.model.state_dict().values(),
+            *(t for s in states for t in s.values() if torch.is_tensor(t)),
+        ]
+
+
+@pytest.mark.parametrize("cos_lr", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(name, cos_lr):
+    arguments = args(optimizer=name, lr0=0.002, epochs=5, warmup_epochs=2, cos_lr=cos_lr, nbs=8, batch=4)
+    whole = Training(arguments)
+    whole.run(range(10))
+    for stop in (3, 7):  # within the warm-up and after it
+        first, second = Training(arguments), Training(arguments)
+        first.run(range(stop))
+        file = io.BytesIO()
+        torch.save((first.model.state_dict(), first.optimizer.state_dict()), file)
+        file.seek(0)
+        model, optimizer = torch.load(file, weights_only=True)
+        second.model.load_state_dict(model)
+        second.optimizer.load_state_dict(optimizer)
+        second.run(range(stop, 10))
+        assert len(whole.tensors()) == len(second.tensors())
+        assert all(torch.equal(*pair) for pair in zip(whole.tensors(), second.tensors(), strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_momenta_that_come_back_in_another_memory_layout_mean_the_same(name):
+    """Fused kernels read raw memory: they would take one kernel cell's momentum for another's."""
+    arguments = args(optimizer=name, lr0=0.002, epochs=5)
+    whole, resumed = Training(arguments), Training(arguments)
+    whole.run(range(3))
+    state = copy.deepcopy(whole.optimizer.state_dict())
+    for values in state["state"].values():
+        for key, value in values.items():
+            if torch.is_tensor(value):
+                values[key] = value.clone(memory_format=torch.contiguous_format)
+    resumed.model.load_state_dict(whole.model.state_dict())
+    resumed.optimizer.load_state_dict(state)
+    for training in (whole, resumed):
+        training.run(range(3, 5))
+    assert all(torch.equal(*pair) for pair in zip(whole.tensors(), resumed.tensors(), strict=True))

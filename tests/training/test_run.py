@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_resuming_refuses_other_arguments_and_folders_that_are_no_runs(tmp_path)
     said: list[str] = []
     train(build_args(TrainArgs, {"resume": str(folder)}), say=said.append)
     assert len(table(folder)) == 1
-    assert "best mAP50-95" in said[-1]
+    assert any("best mAP50-95" in line for line in said)
 
 
 def test_a_damaged_checkpoint_is_told_when_resuming(tmp_path):
@@ -97,3 +98,22 @@ def test_a_second_training_of_a_name_gets_a_number(tmp_path):
     assert (first.name, second.name) == ("a", "a-2")
     third = train(args(tmp_path, epochs=1, name="a", exist_ok=True), say=quietly)
     assert third == first
+
+
+def test_a_profile_says_where_the_time_goes(tmp_path):
+    folder = train(args(tmp_path, epochs=1, profile=True), say=quietly)
+    profile = (folder / "profile.txt").read_text()
+    assert "training steps after the first 2" in profile
+    for part in ("data", "forward", "loss", "backward", "step"):
+        assert re.search(rf"^ +{part} ", profile, flags=re.MULTILINE), part
+
+
+def test_a_training_with_plots_leaves_pictures_and_measures_its_best_weights(tmp_path):
+    said: list[str] = []
+    folder = train(args(tmp_path, epochs=1, plots=True, save_json=True), say=said.append)
+    for name in ("labels.jpg", "train_batch0.jpg", "results.png", "BoxPR_curve.png", "predictions.json"):
+        assert (folder / name).stat().st_size > 0, name
+    measured = yaml.safe_load((folder / "metrics.yaml").read_text())
+    assert f"best F1 at confidence {measured['best_f1_confidence']:.3f}" in said[-1]
+    again = train(args(tmp_path, epochs=1, name=folder.name, exist_ok=True, verbose=False), say=quietly)
+    assert {path.name for path in again.iterdir()} <= {"args.yaml", "results.csv", "weights", ".lock"}

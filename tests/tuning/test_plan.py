@@ -5,7 +5,7 @@ import pytest
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import load_space
-from tunekit.training.optim import resolved
+from tunekit.training.resolve import resolved
 from tunekit.tuning.plan import make_plan
 
 IMAGES, CLASSES = 384, 10
@@ -26,7 +26,7 @@ def plan_of(space, **given):
 def test_trial_0_trains_exactly_as_plain_training_would(name, given):
     plan = plan_of(load_space(name), **given)
     first = plan.trial_args(plan.space.defaults())
-    train = resolved(TrainArgs(**given, device="cpu", threads=1), CLASSES, IMAGES)
+    train = resolved(TrainArgs(**given, device="cpu", threads=1, plots=False), CLASSES, IMAGES)
     differing = {key for key, value in first.model_dump().items() if value != getattr(train, key)}
     # train's auto overrides a given lr0 as well; a tune holds to it
     assert differing <= {"lr0"} & given.keys()
@@ -70,3 +70,9 @@ def test_every_trials_arguments_are_validated(tmp_path):
 def test_a_space_made_of_what_tune_forbids_is_refused(tmp_path):
     with pytest.raises(SpaceError, match="auto"):
         space_of(tmp_path, "optimizer: {choice: [auto, SGD], prior: SGD}")
+
+
+def test_what_cannot_be_augmented_on_a_gpu_is_told_before_anything_runs():
+    with pytest.raises(ArgumentError, match="cache=gpu has no copy_paste: give copy_paste=0"):
+        plan_of(load_space("default"), cache="gpu")
+    assert "copy_paste" not in plan_of(load_space("default"), cache="gpu", copy_paste=0.0).space.defaults()

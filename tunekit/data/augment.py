@@ -1,23 +1,26 @@
 """One training sample: the order in which an image is augmented.
 
 In: an `ImageSource`, an index, the settings, and a generator from which all chance comes. Out: an image
-(imgsz, imgsz, 3) uint8 RGB and targets (n, 5) float32 class, x1, y1, x2, y2 in its pixels. Knows nothing
-of batches, epochs or threads.
+(h, w, 3) uint8 RGB and targets (n, 5) float32 class, x1, y1, x2, y2 in its pixels. Knows nothing of batches,
+epochs or threads.
 
     mosaic | letterbox -> copy-paste -> view (scale, rotate, shear, tilt, shift)
     -> mixup -> cutmix -> HSV -> flips -> channels
+
+The output may be a rectangle that one image fits into; mosaic, mixup and cutmix need a square of imgsz.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
 from tunekit.data import blend, colour
-from tunekit.data.scene import letterboxed, mosaic, with_pasted_objects
+from tunekit.data.paste import with_objects_of, with_pasted_objects
+from tunekit.data.scene import Scene, letterboxed, mosaic
 from tunekit.data.view import take_view
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class Augmentation:
     mixup: float
     cutmix: float
     copy_paste: float
+    copy_paste_mode: Literal["flip", "mixup"]
 
     @classmethod
     def from_args(cls, args: TrainArgs) -> Augmentation:
@@ -67,8 +71,9 @@ def augment_into(
     *,
     mosaic: bool,
 ) -> np.ndarray:
-    """Draws the augmented image into `image`, C-contiguous (imgsz, imgsz, 3) uint8; its targets."""
+    """Draws the augmented image into `image`, C-contiguous (h, w, 3) uint8; its targets."""
     a = augmentation
+    height, width = image.shape[:2]
     mixing, cutting, recolour, upside_down, sideways = rng.random(5).tolist()
 
     def partner() -> tuple[np.ndarray, np.ndarray]:
@@ -88,10 +93,10 @@ def augment_into(
         cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image)
     if upside_down < a.flipud:
         cv2.flip(image, 0, dst=image)
-        targets[:, [2, 4]] = len(image) - targets[:, [4, 2]]
+        targets[:, 2:5:2] = height - targets[:, 4:1:-2]
     if sideways < a.fliplr:
         cv2.flip(image, 1, dst=image)
-        targets[:, [1, 3]] = len(image) - targets[:, [3, 1]]
+        targets[:, 1:4:2] = width - targets[:, 3:0:-2]
     return targets
 
 
@@ -104,7 +109,15 @@ def _composed(
     mix: bool,
 ) -> np.ndarray:
     """Mosaic or letterbox, copy-paste, and the view of it."""
-    scene = mosaic(source, index, rng) if mix and rng.random() < a.mosaic else letterboxed(source, index)
+    several = mix and rng.random() < a.mosaic
+
+    def canvas(index: int) -> Scene:
+        return mosaic(source, index, rng) if several else letterboxed(source, index)
+
+    scene = canvas(index)
     if mix and a.copy_paste:
-        scene = with_pasted_objects(scene, a.copy_paste, rng)
+        if a.copy_paste_mode == "flip":
+            scene = with_pasted_objects(scene, a.copy_paste, rng)
+        elif rng.random() < a.copy_paste:
+            scene = with_objects_of(scene, canvas(int(rng.integers(len(source)))), a.copy_paste, rng)
     return take_view(scene, a, rng, image)

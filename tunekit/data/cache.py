@@ -28,23 +28,38 @@ from tunekit.data.cachedir import cache_folder
 from tunekit.data.dataset import DataConfig, image_files, label_file
 from tunekit.data.decode import BadImage, read_image
 from tunekit.data.labels import Problem, summarize
+from tunekit.data.polygons import Polygons
 from tunekit.data.records import FORMAT, DamagedRecords, Records, read_records, write_records
 from tunekit.errors import DataError, RunFolderError
 
 log = logging.getLogger(__name__)
+SINGLE = "item"  # what single_cls calls its one class
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ImageSource:
     """The usable images of a split, decoded and resized, with their labels."""
 
-    def __init__(self, records: Records, names: tuple[str, ...], imgsz: int, rows: np.ndarray) -> None:
-        self.names = names
+    def __init__(
+        self,
+        records: Records,
+        names: tuple[str, ...],
+        imgsz: int,
+        rows: np.ndarray,
+        single_cls: bool = False,
+    ) -> None:
+        """`rows`: of the records, those in use. With `single_cls` every label is of class 0."""
+        self.names = (SINGLE,) if single_cls else names
         self.imgsz = imgsz
         self.problems: tuple[Problem, ...] = records.problems
+        self.paths: tuple[str, ...] = tuple(records.paths[row] for row in rows)
+        self.has_polygons = bool(records.points)
         self._records = records
-        self._rows = rows  # of the records, those in use
-        self.paths: tuple[str, ...] = tuple(records.paths[row] for row in self._rows)
+        self._boxes = _of_class_0(records.boxes) if single_cls else records.boxes
+        # Lists: to take one number out of an array takes longer.
+        self._rows: list[int] = rows.tolist()
+        self._sizes: list[list[int]] = records.shapes.tolist()
+        self._ends: list[int] = records.ends.tolist()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,7 +67,7 @@ class ImageSource:
     def image(self, index: int) -> np.ndarray:
         """(h, w, 3) uint8 RGB, the long side `imgsz`; read-only, and no copy where it is cached."""
         row = self._rows[index]
-        height, width = self._records.shapes[row]
+        height, width = self._sizes[row]
         if self._records.pixels:
             return self._records.pixels[row].reshape(height, width, 3)
         try:
@@ -67,7 +82,15 @@ class ImageSource:
     def labels(self, index: int) -> np.ndarray:
         """(n, 5) float32 class, x, y, w, h as shares of the image; read-only, n may be 0."""
         row = self._rows[index]
-        return self._records.boxes[self._records.ends[row] : self._records.ends[row + 1]]
+        return self._boxes[self._ends[row] : self._ends[row + 1]]
+
+    def polygons(self, index: int) -> tuple[np.ndarray | None, ...]:
+        """Of each label its outline, (k, 2) float32 x, y as shares of the image; None: a plain box."""
+        row = self._rows[index]
+        first, end = self._ends[row], self._ends[row + 1]
+        if not self.has_polygons:
+            return (None,) * (end - first)
+        return Polygons(self._records.corners[first:end], self._records.points[row]).each()
 
     @property
     def shapes(self) -> np.ndarray:
@@ -82,12 +105,25 @@ class ImageSource:
         return np.bincount(every, minlength=len(self.names))
 
 
+def _of_class_0(boxes: np.ndarray) -> np.ndarray:
+    boxes = boxes.copy()
+    boxes[:, 0] = 0
+    boxes.flags.writeable = False
+    return boxes
+
+
 def open_split(
-    config: DataConfig, split: str, imgsz: int, cache: str | bool, fraction: float = 1.0
+    config: DataConfig,
+    split: str,
+    imgsz: int,
+    cache: str | bool,
+    fraction: float = 1.0,
+    single_cls: bool = False,
 ) -> ImageSource:
     """The images of a split at long side `imgsz`; only the first call on a machine takes time.
 
     `fraction` keeps that share of them, evenly spaced over the sorted paths: the same ones each time.
+    `single_cls` takes all classes for one, called item.
     Raises DataError where the split is missing, has no usable label, or its cache has no room.
     """
     images = image_files(config, split)
@@ -97,7 +133,7 @@ def open_split(
         raise DataError(_nothing_usable(config, split, records, len(images)))
     count = len(records.paths)
     kept = max(1, round(count * fraction))
-    return ImageSource(records, config.names, imgsz, np.arange(kept) * count // kept)
+    return ImageSource(records, config.names, imgsz, np.arange(kept) * count // kept, single_cls)
 
 
 def _records(

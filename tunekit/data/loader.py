@@ -3,14 +3,14 @@
 In: an `ImageSource` and settings. Out: `Batch`es, whose images are an NCHW view of memory laid out
 channels_last. Knows nothing of models or devices.
 
-All chance is a function of (seed, epoch, position in the epoch): a resumed run, or one with another
-number of workers, sees the same batches to the bit.
+All chance is a function of (seed, epoch, attempt, position in the epoch): a resumed run, or one with another
+number of threads or ranks, sees the same images to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 import numpy as np
@@ -20,9 +20,10 @@ from tunekit.data.augment import Augmentation, augment_into
 from tunekit.data.cache import ImageSource
 from tunekit.data.prefetch import Assembly, in_order
 from tunekit.data.scene import FILL, centred
+from tunekit.data.shards import Share, Split, by_shape, shuffled, shuffled_by_shape
 from tunekit.errors import DataError, TunekitError
 
-PAD = 0.5  # of a stride: the margin that validation leaves around the images
+MARGIN = 0.5  # of a stride: what validation leaves around the images
 
 
 @dataclass(frozen=True)
@@ -47,34 +48,53 @@ class TrainLoader:
         workers: int,
         rank: int = 0,
         world: int = 1,
+        rect: bool = False,
+        stride: int = 32,
+        pin: bool = False,
     ) -> None:
+        """`batch` images over all ranks; see shards.py for which of them are this one's.
+
+        `rect`: batches of like shapes, multiples of `stride` with little padding, without mosaic, mixup
+        and cutmix. `pin`: in page-locked memory, from which a GPU copies while others work.
+        """
+        if rect:
+            augmentation = replace(augmentation, mosaic=0.0, mixup=0.0, cutmix=0.0)
         self._source, self._augmentation = source, augmentation
-        self._batch, self._seed, self._workers = batch, seed, workers
-        self._rank, self._world = rank, world
+        self._split = Split(batch, rank, world)
+        self._count = len(self._split.sizes(len(source)))
+        self._seed, self._workers = seed, workers
+        self._rect, self._stride, self._pin = rect, stride, pin
         self._running: WeakSet[Generator[Batch, None, None]] = WeakSet()
 
     def __len__(self) -> int:
-        """Batches an epoch on this rank; the last one may be smaller."""
-        return -(-len(range(self._rank, len(self._source), self._world)) // self._batch)
+        """Batches an epoch, on every rank; the last one may be smaller."""
+        return self._count
 
-    def epoch(self, epoch: int, *, mosaic: bool) -> Generator[Batch, None, None]:
-        """The batches of epoch number `epoch`. `mosaic=False`: the close_mosaic phase."""
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._source))
-        positions = np.arange(self._rank, len(order), self._world)
+    def epoch(self, epoch: int, *, mosaic: bool, attempt: int = 0) -> Generator[Batch, None, None]:
+        """The batches of epoch number `epoch`. `mosaic=False`: the close_mosaic phase.
 
-        def assembly(positions: np.ndarray) -> _Assembly:
+        An epoch that is repeated takes another `attempt`: another order, other augmentation.
+        """
+
+        def chance(number: int) -> np.random.Generator:
+            return np.random.default_rng((self._seed, epoch, number, attempt))
+
+        def assembly(share: Share) -> _Assembly:
             def draw(row: int, out: np.ndarray) -> np.ndarray:
-                # Counted from 1: to NumPy (seed, epoch, 0) is the same seed as the order's (seed, epoch).
-                rng = np.random.default_rng((self._seed, epoch, 1 + int(positions[row])))
-                index = int(order[positions[row]])
+                rng = chance(1 + int(share.positions[row]))  # 0 is the order's
+                index = int(share.records[row])
                 return augment_into(out, self._source, index, self._augmentation, rng, mosaic=mosaic)
 
-            return _Assembly(self._source, order[positions], (self._source.imgsz,) * 2, draw)
+            return _Assembly(self._source, share, draw, pin=self._pin)
 
-        starts = range(0, len(positions), self._batch)
-        batches = in_order((assembly(positions[i : i + self._batch]) for i in starts), self._workers)
+        batches = in_order(map(assembly, self._shares(chance(0))), self._workers)
         self._running.add(batches)
         return batches
+
+    def _shares(self, rng: np.random.Generator) -> list[Share]:
+        if self._rect:
+            return shuffled_by_shape(self._source.shapes, self._stride, self._split, rng)
+        return shuffled(len(self._source), self._source.imgsz, self._split, rng)
 
     def close(self) -> None:
         """Ends what is under way, and its threads."""
@@ -85,41 +105,39 @@ class TrainLoader:
 class ValLoader:
     """Every image once, unaugmented, in batches of like shapes."""
 
-    def __init__(self, source: ImageSource, *, batch: int, workers: int, stride: int = 32) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        batch: int,
+        workers: int,
+        stride: int = 32,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """`batch` images on each rank."""
         self._source, self._workers = source, workers
         self._running: WeakSet[Generator[Batch, None, None]] = WeakSet()
-        ratio = source.shapes[:, 0] / source.shapes[:, 1]  # height over width
-        order = np.argsort(ratio, kind="stable")
-        self._records = [order[i : i + batch] for i in range(0, len(order), batch)]
-        self._shapes = [_batch_shape(ratio[rows], source.imgsz, stride) for rows in self._records]
+        self._shares = by_shape(source.shapes, stride, MARGIN, Split(batch * world, rank, world))
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._shares)
 
     def __iter__(self) -> Iterator[Batch]:
-        assemblies = (self._assembly(*part) for part in zip(self._records, self._shapes, strict=True))
-        batches = in_order(assemblies, self._workers)
+        batches = in_order(map(self._assembly, self._shares), self._workers)
         self._running.add(batches)
         return batches
 
-    def _assembly(self, records: np.ndarray, shape: tuple[int, int]) -> _Assembly:
+    def _assembly(self, share: Share) -> _Assembly:
         def draw(row: int, out: np.ndarray) -> np.ndarray:
-            return _letterbox_into(out, self._source, int(records[row]))
+            return _letterbox_into(out, self._source, int(share.records[row]))
 
-        return _Assembly(self._source, records, shape, draw)
+        return _Assembly(self._source, share, draw)
 
     def close(self) -> None:
         """Ends what is under way, and its threads."""
         for running in list(self._running):
             running.close()
-
-
-def _batch_shape(ratio: np.ndarray, imgsz: int, stride: int) -> tuple[int, int]:
-    """Height and width, multiples of the stride, that hold images of these ratios with a margin."""
-    h = min(float(ratio.max()), 1.0)
-    w = min(1.0 / float(ratio.min()), 1.0)
-    h, w = (int(np.ceil(side * imgsz / stride + PAD)) * stride for side in (h, w))
-    return h, w
 
 
 def _letterbox_into(out: np.ndarray, source: ImageSource, index: int) -> np.ndarray:
@@ -143,20 +161,22 @@ class _Assembly(Assembly[Batch]):
     def __init__(
         self,
         source: ImageSource,
-        records: np.ndarray,
-        shape: tuple[int, int],
+        share: Share,
         draw: Callable[[int, np.ndarray], np.ndarray],
+        pin: bool = False,
     ) -> None:
-        self._source, self._records, self._draw = source, records, draw
-        self._images = np.empty((len(records), *shape, 3), np.uint8)
-        self._targets: list[np.ndarray] = [np.empty((0, 5), np.float32)] * len(records)
+        self._source, self._records, self._draw, self._pin = source, share.records, draw, pin
+        shape = (len(share.records), *share.shape, 3)
+        self._images = torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
+        self._pixels = self._images.numpy()
+        self._targets: list[np.ndarray] = [np.empty((0, 5), np.float32)] * len(share.records)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def fill(self, row: int) -> None:
         try:
-            self._targets[row] = self._draw(row, self._images[row])
+            self._targets[row] = self._draw(row, self._pixels[row])
         except TunekitError:
             raise
         except Exception as error:
@@ -168,9 +188,13 @@ class _Assembly(Assembly[Batch]):
         targets = np.concatenate(self._targets)
         rows = np.repeat(np.arange(len(self._targets)), [len(part) for part in self._targets])
         return Batch(
-            images=torch.from_numpy(self._images).permute(0, 3, 1, 2),
-            image_index=torch.from_numpy(rows),
-            classes=torch.from_numpy(targets[:, 0].astype(np.int64)),
-            boxes=torch.from_numpy(np.ascontiguousarray(targets[:, 1:])),
-            records=torch.from_numpy(self._records.astype(np.int64)),
+            images=self._images.permute(0, 3, 1, 2),
+            image_index=self._tensor(rows),
+            classes=self._tensor(targets[:, 0].astype(np.int64)),
+            boxes=self._tensor(np.ascontiguousarray(targets[:, 1:])),
+            records=self._tensor(self._records.astype(np.int64)),
         )
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._pin else tensor

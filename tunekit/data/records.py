@@ -1,8 +1,10 @@
 """The Arrow file of a split: written once from image and label files, read as a memory map.
 
 A row is an image, usable or not: `path` (the system's bytes), `h`, `w`, `labels` (n*5 float32: class,
-x, y, w, h), `problems` (where, what) and, unless only an index is wanted, `image` (h*w*3 uint8 RGB,
-uncompressed, so that a reader's pixels are the map itself). Unusable images have h = w = 0 and no pixels.
+x, y, w, h), `corners` (n int32: points of each label's polygon, or nothing where no label of the image has
+one), `points` (all of them, x, y float32), `problems` (where, what) and, unless only an index is wanted,
+`image` (h*w*3 uint8 RGB, uncompressed, so that a reader's pixels, like its points, are the map itself).
+Unusable images have h = w = 0 and no pixels.
 Knows nothing of where such files are kept or when they are out of date.
 """
 
@@ -21,8 +23,9 @@ import pyarrow as pa
 
 from tunekit.data.decode import BadImage, read_image
 from tunekit.data.labels import COLUMNS, Problem, read_labels
+from tunekit.data.polygons import Polygons
 
-FORMAT = 1  # part of every key: raise it when the same images would give another file
+FORMAT = 2  # part of every key: raise it when the same images would give another file
 CHUNK_BYTES = 32 << 20  # pixels in a record batch; a build holds about three of these
 
 _INDEX = [
@@ -30,6 +33,8 @@ _INDEX = [
     pa.field("h", pa.int32()),
     pa.field("w", pa.int32()),
     pa.field("labels", pa.list_(pa.float32())),
+    pa.field("corners", pa.list_(pa.int32())),
+    pa.field("points", pa.list_(pa.float32())),
     pa.field("problems", pa.list_(pa.struct([("where", pa.string()), ("what", pa.string())]))),
 ]
 _PIXELS = pa.field("image", pa.large_binary())
@@ -45,6 +50,7 @@ class Row:
 
     path: str
     boxes: np.ndarray  # (n, 5) float32
+    polygons: Polygons | None
     problems: list[Problem]
     pixels: np.ndarray | None  # (h, w, 3) uint8; None: not usable
 
@@ -57,6 +63,8 @@ class Records:
     shapes: np.ndarray  # (N, 2) int64 h, w
     boxes: np.ndarray  # (sum of n, 5) float32, image after image
     ends: np.ndarray  # (N + 1,) int64: image i has boxes[ends[i]:ends[i + 1]]
+    corners: np.ndarray  # (sum of n,) int32: points of each box's polygon; (0,) where no box has one
+    points: tuple[np.ndarray, ...]  # of each image, (its corners, 2) float32; () where no box has one
     pixels: tuple[np.ndarray, ...]  # each (h*w*3,) uint8; () in an index
     problems: tuple[Problem, ...]
 
@@ -101,16 +109,18 @@ def read_row(image: str, label: str, nc: int, imgsz: int) -> Row:
     An image whose label file has lines, but none that is usable, is left out: to train on it as
     background would teach that there is nothing where something is.
     """
-    boxes, problems = read_labels(label, nc)
-    pixels = None
-    if problems and not len(boxes):
+    labels = read_labels(label, nc)
+    problems, pixels = list(labels.problems), None
+    if problems and not len(labels.boxes):
         problems.append(Problem(image, "image left out: its label file has no usable line"))
     else:
         try:
             pixels = read_image(image, imgsz)
         except BadImage as fault:
             problems.append(Problem(image, str(fault)))
-    return Row(image, boxes if pixels is not None else boxes[:0], problems, pixels)
+    if pixels is None:
+        return Row(image, labels.boxes[:0], None, problems, None)
+    return Row(image, labels.boxes, labels.polygons, problems, pixels)
 
 
 def _in_order(
@@ -133,6 +143,8 @@ def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
         "h": [height for height, _ in shapes],
         "w": [width for _, width in shapes],
         "labels": [row.boxes.ravel() for row in rows],
+        "corners": [() if row.polygons is None else row.polygons.corners for row in rows],
+        "points": [() if row.polygons is None else row.polygons.points.ravel() for row in rows],
         "problems": [[{"where": _printable(p.where), "what": p.what} for p in row.problems] for row in rows],
         "image": [b"" if row.pixels is None else row.pixels.data for row in rows],
     }
@@ -148,8 +160,11 @@ def _printable(path: str) -> str:
 def _read(batches: list[pa.RecordBatch], has_pixels: bool) -> Records:
     paths: list[str] = []
     shapes, boxes, counts = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)], [np.zeros(1, np.int64)]
+    corners: list[np.ndarray] = [np.zeros(0, np.int32)]
+    points: list[np.ndarray] = []
     pixels: list[np.ndarray] = []
     problems: list[Problem] = []
+    has_points = any(len(batch["points"].flatten()) for batch in batches)
     for batch in batches:
         sizes = np.column_stack([batch["h"].to_numpy(), batch["w"].to_numpy()]).astype(np.int64)
         usable = np.flatnonzero(sizes[:, 0])
@@ -157,17 +172,48 @@ def _read(batches: list[pa.RecordBatch], has_pixels: bool) -> Records:
         paths += [os.fsdecode(names[row]) for row in usable]
         shapes.append(sizes[usable])
         boxes.append(batch["labels"].flatten().to_numpy())
-        counts.append(np.diff(batch["labels"].offsets.to_numpy())[usable] // COLUMNS)
+        labelled = np.diff(batch["labels"].offsets.to_numpy()) // COLUMNS
+        counts.append(labelled[usable])
+        if has_points:
+            corners.append(_corners(batch["corners"], labelled))
+            points += [rows.reshape(-1, 2) for rows in _lists(batch["points"], usable)]
         problems += [Problem(**found) for found in batch["problems"].flatten().to_pylist()]
         if has_pixels:
             pixels += _views(batch["image"], sizes, usable)
     all_boxes, ends = np.concatenate(boxes).reshape(-1, COLUMNS), np.cumsum(np.concatenate(counts))
+    all_corners = np.concatenate(corners)
     if len(all_boxes) != ends[-1]:
         raise ValueError("boxes and their counts disagree")
+    if has_points and all_corners.sum(dtype=np.int64) != sum(map(len, points)):
+        raise ValueError("polygons and their points disagree")
     all_shapes = np.concatenate(shapes)
-    for array in (all_boxes, all_shapes, ends):
+    for array in (all_boxes, all_shapes, ends, all_corners):
         array.flags.writeable = False
-    return Records(tuple(paths), all_shapes, all_boxes, ends, tuple(pixels), tuple(problems))
+    return Records(
+        paths=tuple(paths),
+        shapes=all_shapes,
+        boxes=all_boxes,
+        ends=ends,
+        corners=all_corners,
+        points=tuple(points),
+        pixels=tuple(pixels),
+        problems=tuple(problems),
+    )
+
+
+def _corners(column: pa.ListArray, labelled: np.ndarray) -> np.ndarray:
+    """Of every label in a batch, also where an image's list is left out because all of it would be 0."""
+    given = np.diff(column.offsets.to_numpy())
+    corners = np.zeros(labelled.sum(), np.int32)
+    corners[np.repeat(given > 0, labelled)] = column.flatten().to_numpy()
+    return corners
+
+
+def _lists(column: pa.ListArray, usable: np.ndarray) -> list[np.ndarray]:
+    """Each usable image's values as an array over the map itself."""
+    values, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
+    offsets = offsets - offsets[0]
+    return [values[offsets[row] : offsets[row + 1]] for row in usable]
 
 
 def _views(column: pa.LargeBinaryArray, sizes: np.ndarray, usable: np.ndarray) -> list[np.ndarray]:

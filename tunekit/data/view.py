@@ -1,8 +1,8 @@
 """The random camera: translate, shear, rotate, scale and tilt the canvas, in one pass over its pixels.
 
-In: a `Scene` and the ranges to draw from. Out: the image drawn into the caller's (imgsz, imgsz, 3) uint8
-array, and targets (n, 5) float32 class, x1, y1, x2, y2 in its pixels. Knows nothing of where scenes come
-from.
+In: a `Scene` and the ranges to draw from. Out: the image drawn into the caller's (h, w, 3) uint8 array, and
+targets (n, 5) float32 class, x1, y1, x2, y2 in its pixels. The box of an object with an outline is the one
+around what is seen of it. Knows nothing of where scenes come from.
 
 A point of the canvas goes to T·S·R·P·C: the canvas's centre to the origin, perspective, rotation with
 scale, shear, and the origin to the (shifted) centre of the output. Coordinates are those of boxes: pixel
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tunekit.data.polygons import Region, bounds_within, cut, rectangle
 from tunekit.data.scene import FILL, Scene, paint
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE = 2.0  # pixels; a box keeps both sides above it,
 SMALLEST_SHARE = 0.10  # more than this share of its (scaled) area in the image,
+SMALLEST_SHARE_OF_OUTLINED = 0.01  # (of which the box is sure to enclose something of the object)
 LARGEST_ASPECT = 100.0  # and a shape below this
 NEAREST = 1e-6  # points of the canvas nearer to the camera, or behind it, are not seen
 
@@ -33,9 +35,10 @@ def take_view(
 ) -> np.ndarray:
     """Draws a random view of the scene into `out`; its targets."""
     a = augmentation
-    draws = rng.uniform(-1.0, 1.0, 8).tolist()
+    draws = [2 * draw - 1 for draw in rng.random(8).tolist()]
     scale = 1 + a.scale * draws[0]
-    x, y = (len(out) * (0.5 + a.translate * draw) for draw in draws[1:3])
+    height, width = out.shape[:2]
+    x, y = width * (0.5 + a.translate * draws[1]), height * (0.5 + a.translate * draws[2])
     upright = not (a.degrees or a.shear or a.perspective)
     # Below half size the window would be larger than any canvas: there the general way reads less.
     if upright and scale >= 0.5:
@@ -49,7 +52,13 @@ def take_view(
         centre=(x, y),
     )
     warp(scene, matrix, out)
-    return kept(scene.targets, moved(scene.targets, matrix), scale, len(out))
+    new = moved(scene.targets, matrix)
+    if scene.polygons is None:
+        return kept(scene.targets, new, scale, (width, height))
+    region = seen_region(scene.side, matrix, (width, height))
+    outlined = scene.polygons.corners > 0
+    new[outlined, 1:] = bounds_within(scene.polygons.chosen(outlined), region, matrix)
+    return kept(scene.targets, new, scale, (width, height), _share(outlined))
 
 
 def view_matrix(
@@ -73,31 +82,44 @@ def view_matrix(
 
 
 def _zoomed(scene: Scene, scale: float, x: float, y: float, out: np.ndarray) -> np.ndarray:
-    """The view without turning or tilting: a square window of the canvas, resized.
+    """The view without turning or tilting: a window of the canvas, resized.
 
     The window is snapped to whole canvas pixels (its middle moves by half a pixel at most, its edges by
     three quarters), and the boxes move with it: this is exact, and three times as fast as a warp.
     """
-    size = len(out)
-    window = max(round(size / scale), 1)
-    left, top = (round(scene.side / 2 + (size / 2 - at) / scale - window / 2) for at in (x, y))
-    if window == size:
+    height, width = out.shape[:2]
+    w, h = max(round(width / scale), 1), max(round(height / scale), 1)
+    left = round(scene.side / 2 + (width / 2 - x) / scale - w / 2)
+    top = round(scene.side / 2 + (height / 2 - y) / scale - h / 2)
+    if (w, h) == (width, height):
         paint(scene, left, top, out)
     else:
-        pixels = np.empty((window, window, 3), np.uint8)
+        pixels = np.empty((h, w, 3), np.uint8)
         paint(scene, left, top, pixels)
-        cv2.resize(pixels, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
-    scale = size / window
+        cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    zoom_x, zoom_y = width / w, height / h
+    scale = (zoom_x * zoom_y) ** 0.5
     new = scene.targets.copy()
-    new[:, 1:] = (new[:, 1:] - np.array((left, top, left, top), np.float32)) * np.float32(scale)
-    return kept(scene.targets, new, scale, size)
+    new[:, 1:] -= np.array((left, top, left, top), np.float32)
+    new[:, 1:] *= np.array((zoom_x, zoom_y, zoom_x, zoom_y), np.float32)
+    if scene.polygons is None:
+        return kept(scene.targets, new, scale, (width, height))
+    first = max(left, 0), max(top, 0)
+    last = min(left + w, scene.side), min(top + h, scene.side)
+    outlined = scene.polygons.corners > 0
+    boxes = scene.targets[:, 1:]
+    whole = (boxes[:, :2] > first).all(axis=1) & (boxes[:, 2:] < last).all(axis=1)
+    cut_off = outlined & ~whole  # the others' boxes are right as they are
+    matrix = np.array([[zoom_x, 0, -left * zoom_x], [0, zoom_y, -top * zoom_y], [0, 0, 1]])
+    new[cut_off, 1:] = bounds_within(scene.polygons.chosen(cut_off), rectangle(*first, *last), matrix)
+    return kept(scene.targets, new, scale, (width, height), _share(outlined))
 
 
 def warp(scene: Scene, matrix: np.ndarray, out: np.ndarray) -> None:
     """Draws the canvas through `matrix` (canvas to output) into `out`, painting only what will be seen."""
-    size = len(out)
+    height, width = out.shape[:2]
     back = np.linalg.inv(matrix)
-    corners = back @ np.array([[0, size, size, 0], [0, 0, size, size], [1, 1, 1, 1]])
+    corners = back @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
     left, top, right, bottom = 0, 0, scene.side, scene.side
     horizon = (corners[2] <= NEAREST).any()
     if not horizon:  # else the corners do not bound what is seen
@@ -114,15 +136,15 @@ def warp(scene: Scene, matrix: np.ndarray, out: np.ndarray) -> None:
     cv2.warpPerspective(
         pixels,
         to_centres @ back @ from_centres,
-        (size, size),
+        (width, height),
         dst=out,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(FILL, FILL, FILL),
     )
     if horizon:
-        x = np.arange(size) + 0.5
-        behind = back[2, 0] * x + (back[2, 1] * x + back[2, 2])[:, None] <= NEAREST
+        x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+        behind = back[2, 0] * x + (back[2, 1] * y + back[2, 2])[:, None] <= NEAREST
         out[behind] = FILL
 
 
@@ -140,11 +162,31 @@ def moved(targets: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return new
 
 
-def kept(before: np.ndarray, after: np.ndarray, scale: float, size: int) -> np.ndarray:
+def seen_region(side: int, matrix: np.ndarray, size: tuple[int, int]) -> Region:
+    """The part of the canvas that is before the camera and in an output of `size` (w, h)."""
+    x, y, depth = matrix
+    edges = np.array([depth, x, y, size[0] * depth - x, size[1] * depth - y])
+    edges[0, 2] -= NEAREST
+    return cut(rectangle(0, 0, side, side), edges)
+
+
+def _share(outlined: np.ndarray) -> np.ndarray:
+    return np.where(outlined, SMALLEST_SHARE_OF_OUTLINED, SMALLEST_SHARE)
+
+
+def kept(
+    before: np.ndarray,
+    after: np.ndarray,
+    scale: float,
+    size: int | tuple[int, int],
+    share: float | np.ndarray = SMALLEST_SHARE,
+) -> np.ndarray:
     """The targets `after`, clipped to the output, of which enough of what was there `before` is in it."""
-    np.clip(after[:, 1:], 0, size, out=after[:, 1:])
-    w, h = (after[:, 3:] - after[:, 1:3]).T
-    was = (before[:, 3:] - before[:, 1:3]).prod(axis=1) * np.float32(scale * scale)
-    large = (w > SMALLEST_SIDE) & (h > SMALLEST_SIDE) & (w * h > SMALLEST_SHARE * was)
-    slim = np.maximum(w, h) < LARGEST_ASPECT * np.minimum(w, h)
-    return after[large & slim]
+    width, height = (size, size) if isinstance(size, int) else size
+    np.minimum(after[:, 1:], np.array((width, height, width, height), np.float32), out=after[:, 1:])
+    np.maximum(after[:, 1:], 0, out=after[:, 1:])
+    w, h = after[:, 3] - after[:, 1], after[:, 4] - after[:, 2]
+    was = (before[:, 3] - before[:, 1]) * (before[:, 4] - before[:, 2])
+    short, long = np.minimum(w, h), np.maximum(w, h)
+    enough = w * h > was * (share * scale * scale)
+    return after[(short > SMALLEST_SIDE) & (long < LARGEST_ASPECT * short) & enough]

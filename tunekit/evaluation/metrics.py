@@ -16,11 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunekit.evaluation.curves import (
+    CONFIDENCES,
+    FINE_RECALLS,
+    RECALLS,
+    Curves,
+    at_confidences,
+    at_recalls,
+    best_confidence,
+    recall_precision,
+)
 from tunekit.evaluation.matching import THRESHOLDS, box_iou, match
-
-RECALLS = np.linspace(0, 1, 101)
-CONFIDENCES = np.linspace(0, 1, 1000)
-SMOOTHING = 101  # points of the moving average over the mean F1 curve: a tenth of it
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ class ClassMetrics:
     map50: float
     map: float
 
+    @property
+    def f1(self) -> float:
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
 
 @dataclass(frozen=True)
 class DetectionMetrics:
@@ -47,6 +58,11 @@ class DetectionMetrics:
     map: float
     f1_conf: float  # the confidence with the highest mean F1, where precision and recall are taken
     classes: tuple[ClassMetrics, ...]
+
+    @property
+    def f1(self) -> float:
+        """The classes' mean at `f1_conf`."""
+        return sum(row.f1 for row in self.classes) / max(len(self.classes), 1)
 
     @property
     def fitness(self) -> float:
@@ -92,40 +108,25 @@ class Matcher:
 
     def compute(self, names: Sequence[str]) -> DetectionMetrics:
         """The metrics of all images so far; `names` are the data set's classes by index."""
-        true_classes = np.concatenate(self._true_classes)
-        present, instances = np.unique(true_classes, return_counts=True)
-        if not len(present):
+        found = self._found()
+        if not found:
             return DetectionMetrics(0.0, 0.0, 0.0, 0.0, 0.0, ())
-        images = np.bincount(np.concatenate(self._classes_of_images))[present]
-        detection, truth, iou = (np.concatenate(part) for part in zip(*self._pairs, strict=True))
-        true = match(detection, truth, iou, self._detections, self._truths)
-        scores, classes = np.concatenate(self._scores), np.concatenate(self._classes)
-
-        precisions = np.zeros((len(present), len(CONFIDENCES)))
-        recalls = np.zeros_like(precisions)
-        aps = np.zeros((len(present), len(THRESHOLDS)))
-        for row, (index, count) in enumerate(zip(present, instances, strict=True)):
-            mine = np.flatnonzero(classes == index)
-            if len(mine):
-                mine = mine[np.argsort(-scores[mine], kind="stable")]
-                recall, precision = _recall_precision(true[mine], count)
-                aps[row] = _average_precision(recall, precision)
-                precisions[row] = _at_confidences(scores[mine], precision[:, 0], above=1.0)
-                recalls[row] = _at_confidences(scores[mine], recall[:, 0], above=0.0)
-
-        best = _best_confidence(precisions, recalls)
+        images = np.bincount(np.concatenate(self._classes_of_images))
+        aps = np.array([_average_precision(one) for one in found])
+        precisions, recalls = _by_confidence(found)
+        best = best_confidence(precisions, recalls)
         per_class = tuple(
             ClassMetrics(
-                index=int(index),
-                name=names[index],
-                images=int(images[row]),
-                instances=int(instances[row]),
+                index=one.index,
+                name=names[one.index],
+                images=int(images[one.index]),
+                instances=one.instances,
                 precision=float(precisions[row, best]),
                 recall=float(recalls[row, best]),
                 map50=float(aps[row, 0]),
                 map=float(aps[row].mean()),
             )
-            for row, index in enumerate(present)
+            for row, one in enumerate(found)
         )
         return DetectionMetrics(
             precision=float(precisions[:, best].mean()),
@@ -135,6 +136,51 @@ class Matcher:
             f1_conf=float(CONFIDENCES[best]),
             classes=per_class,
         )
+
+    def curves(self, names: Sequence[str]) -> Curves:
+        """What `compute` reads single numbers from, to be looked at as a whole."""
+        found = self._found()
+        precisions, recalls = _by_confidence(found)
+        envelope = np.zeros((len(found), len(FINE_RECALLS)))
+        for row, one in enumerate(found):
+            if len(one.true):
+                recall, precision = recall_precision(one.true[:, :1], one.instances)
+                envelope[row] = at_recalls(recall, precision, FINE_RECALLS)[0]
+        step = (len(FINE_RECALLS) - 1) // (len(RECALLS) - 1)
+        return Curves(
+            classes=tuple(one.index for one in found),
+            names=tuple(names[one.index] for one in found),
+            confidences=CONFIDENCES,
+            precision=precisions,
+            recall=recalls,
+            recalls=FINE_RECALLS,
+            envelope=envelope,
+            ap50=envelope[:, ::step].mean(1),
+            best=float(CONFIDENCES[best_confidence(precisions, recalls)]) if found else 0.0,
+        )
+
+    def _found(self) -> list[_Found]:
+        """What was found of each class that the truth contains."""
+        present, instances = np.unique(np.concatenate(self._true_classes), return_counts=True)
+        detection, truth, iou = (np.concatenate(part) for part in zip(*self._pairs, strict=True))
+        true = match(detection, truth, iou, self._detections, self._truths)
+        scores, classes = np.concatenate(self._scores), np.concatenate(self._classes)
+        found = []
+        for index, count in zip(present.tolist(), instances.tolist(), strict=True):
+            mine = np.flatnonzero(classes == index)
+            mine = mine[np.argsort(-scores[mine], kind="stable")]
+            found.append(_Found(index, count, scores[mine], true[mine]))
+        return found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One class's detections, from the most confident on; there may be none."""
+
+    index: int
+    instances: int  # in the truth
+    scores: np.ndarray  # (n,)
+    true: np.ndarray  # (n, thresholds) bool
 
 
 def _rank_in_class(classes: np.ndarray) -> np.ndarray:
@@ -146,32 +192,20 @@ def _rank_in_class(classes: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _recall_precision(true: np.ndarray, instances: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, thresholds) each, after every detection; `true` comes from the most confident on."""
-    found = np.cumsum(true, axis=0)
-    return found / instances, found / np.arange(1, len(true) + 1)[:, None]
+def _average_precision(one: _Found) -> np.ndarray:
+    """(thresholds,)"""
+    if not len(one.true):
+        return np.zeros(len(THRESHOLDS))
+    return at_recalls(*recall_precision(one.true, one.instances), RECALLS).mean(1)
 
 
-def _average_precision(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """(thresholds,) means of the envelope (the best precision at this recall or a higher one)."""
-    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    envelope = np.vstack((envelope, np.zeros(envelope.shape[1])))  # recalls never reached count 0
-    columns = range(envelope.shape[1])
-    return np.array([envelope[np.searchsorted(recall[:, t], RECALLS), t].mean() for t in columns])
-
-
-def _at_confidences(scores: np.ndarray, values: np.ndarray, above: float) -> np.ndarray:
-    """A curve over detections read at CONFIDENCES; `above` the highest score it is `above`."""
-    return np.interp(-CONFIDENCES, -scores, values, left=above)
-
-
-def _best_confidence(precisions: np.ndarray, recalls: np.ndarray) -> int:
-    """Index into CONFIDENCES of the highest mean F1, averaged over its neighbours.
-
-    The raw maximum of few detections is a spike that one detection moves; the moving average chooses a
-    plateau. Without a true detection it is the lowest confidence.
-    """
-    total = precisions + recalls
-    f1 = np.divide(2 * precisions * recalls, total, out=np.zeros_like(total), where=total > 0).mean(0)
-    padded = np.pad(f1, SMOOTHING // 2, mode="edge")
-    return int(np.argmax(np.convolve(padded, np.full(SMOOTHING, 1 / SMOOTHING), mode="valid")))
+def _by_confidence(found: list[_Found]) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall at overlap .5, (classes, confidences) each; 0 where nothing was found."""
+    precisions = np.zeros((len(found), len(CONFIDENCES)))
+    recalls = np.zeros_like(precisions)
+    for row, one in enumerate(found):
+        if len(one.true):
+            recall, precision = recall_precision(one.true[:, :1], one.instances)
+            precisions[row] = at_confidences(one.scores, precision[:, 0], above=1.0)
+            recalls[row] = at_confidences(one.scores, recall[:, 0], above=0.0)
+    return precisions, recalls

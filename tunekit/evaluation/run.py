@@ -1,57 +1,118 @@
-"""`tunekit val`: a checkpoint and a data set's split -> how good the model is, shown and returned.
+"""`tunekit val`: a checkpoint and a data set's split -> how good the model is, shown, written and returned.
 
-What the checkpoint was trained on, and at which size, holds where the call leaves it out.
+What the checkpoint was trained on, and at which size, holds where the call leaves it out. With plots or
+save_json there is a run folder: args.yaml and what `measure` writes.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
+import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor, nn
 
 from tunekit.args import ValArgs
+from tunekit.atomic import write_text
 from tunekit.data.cache import open_split
 from tunekit.data.dataset import DataConfig, load_data_config
 from tunekit.data.labels import summarize
 from tunekit.data.loader import ValLoader
 from tunekit.errors import ArgumentError, DataError
+from tunekit.evaluation.measure import measure
 from tunekit.evaluation.metrics import DetectionMetrics
-from tunekit.evaluation.validator import Evaluation, evaluate
+from tunekit.evaluation.validator import Evaluation
+from tunekit.models.build import DetectionModel
+from tunekit.models.heads import HeadOutput
 from tunekit.models.weights import Checkpoint, model_from, read_checkpoint
-from tunekit.training.device import available_cores, select_device
+from tunekit.results.folder import lock_run, new_run_folder, run_name
+from tunekit.training.device import autocast_dtype, available_cores, select_device
 
 
 def val(args: ValArgs) -> DetectionMetrics:
-    """Measure `args.model` in float32, print a row a class and one for all."""
+    """Measure `args.model`, print a row a class and one for all."""
     path = Path(args.model)
     checkpoint = read_checkpoint(path)
     device = select_device(args.device)
     threads = args.threads or available_cores()
     torch.set_num_threads(threads)
-    config = load_data_config(args.data or str(_trained_with(checkpoint, path, "data")))
-    _check_classes(config, checkpoint, path)
+    data = args.data or str(_trained_with(checkpoint, path, "data"))
+    config = load_data_config(data)
+    if not args.single_cls:
+        _check_classes(config, checkpoint, path)
     imgsz = args.imgsz or int(_trained_with(checkpoint, path, "imgsz"))
-    source = open_split(config, args.split, imgsz, args.cache)
+    source = open_split(config, args.split, imgsz, args.cache, single_cls=args.single_cls)
     workers = min(8, threads) if args.loader_workers is None else args.loader_workers
+    amp_dtype = autocast_dtype(device, args.half)
 
     model = model_from(checkpoint, path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with closing(ValLoader(source, batch=args.batch, workers=workers, stride=max(model.stride))) as batches:
-        evaluation = evaluate(
-            model, batches, device=device, conf=args.conf, iou=args.iou, max_det=args.max_det
+    if args.single_cls:
+        _take_for_one_class(model, source.names)
+    resolved = args.model_copy(
+        update={
+            "data": data,
+            "imgsz": imgsz,
+            "device": str(device),
+            "threads": threads,
+            "loader_workers": workers,
+        }
+    )
+    loader = ValLoader(source, batch=args.batch, workers=workers, stride=max(model.stride))
+    with closing(loader) as batches, _folder(resolved) as folder:
+        evaluation = measure(
+            model,
+            source,
+            batches,
+            device=device,
+            conf=args.conf,
+            iou=args.iou,
+            max_det=args.max_det,
+            end2end=args.end2end,
+            amp_dtype=amp_dtype,
+            folder=folder,
+            plots=args.plots,
+            save_json=args.save_json,
         )
     console = Console()
     if source.problems:
-        console.print(summarize(source.problems), soft_wrap=True, markup=False, highlight=False)
-    speed = evaluation.images / evaluation.seconds
-    title = f"{path} on {args.split} of {config.source}: {imgsz} px, {device}, {speed:.0f} images/s"
-    console.print(title, soft_wrap=True, markup=False, highlight=False)
+        _say(console, summarize(source.problems))
+    precision = str(amp_dtype).removeprefix("torch.") if amp_dtype else "float32"
+    _say(console, f"{path} on {args.split} of {config.source}: {imgsz} px, {device} {precision}")
     console.print(_table(evaluation))
+    _say(console, _closing(evaluation, folder))
     return evaluation.metrics
+
+
+def table_text(evaluation: Evaluation) -> str:
+    """The table as plain lines, for those who print in their own way."""
+    console = Console(file=io.StringIO(), width=10_000)
+    with console.capture() as captured:
+        console.print(_table(evaluation))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def _folder(args: ValArgs) -> Iterator[Path | None]:
+    """A new run folder, ours until the end; None where nothing is to be written."""
+    if not (args.plots or args.save_json):
+        yield None
+        return
+    folder = new_run_folder(args.project, run_name(args.name, args.model, args.data or ""), args.exist_ok)
+    with lock_run(folder):
+        write_text(folder / "args.yaml", yaml.safe_dump(args.model_dump(), sort_keys=False))
+        yield folder
 
 
 def _trained_with(checkpoint: Checkpoint, path: Path, name: str) -> Any:
@@ -75,6 +136,19 @@ def _check_classes(config: DataConfig, checkpoint: Checkpoint, path: Path) -> No
     )
 
 
+def _take_for_one_class(model: DetectionModel, names: tuple[str, ...]) -> None:
+    """From now on the model tells the one class of `names`, as surely as the surest of its own."""
+
+    def surest(module: nn.Module, inputs: tuple[Tensor, ...], output: HeadOutput) -> HeadOutput:
+        second = output.one_to_one
+        if second is not None:
+            second = replace(second, cls=second.cls.amax(-1, keepdim=True))
+        return replace(output, cls=output.cls.amax(-1, keepdim=True), one_to_one=second)
+
+    model.register_forward_hook(surest)
+    model.names = names
+
+
 def _table(evaluation: Evaluation) -> Table:
     metrics = evaluation.metrics
     table = Table(box=None, pad_edge=False)
@@ -92,3 +166,12 @@ def _table(evaluation: Evaluation) -> Table:
 
 def _digits(values: tuple[float, ...]) -> list[str]:
     return [f"{value:.4f}" for value in values]
+
+
+def _closing(evaluation: Evaluation, folder: Path | None) -> str:
+    metrics, each = evaluation.metrics, evaluation.seconds / max(evaluation.images, 1)
+    line = (
+        f"best F1 {metrics.f1:.4f} at confidence {metrics.f1_conf:.3f}; "
+        f"{1 / each:.0f} images/s ({1000 * each:.1f} ms an image, loading included)"
+    )
+    return line if folder is None else f"{line} -> {folder}"

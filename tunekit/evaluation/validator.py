@@ -1,7 +1,8 @@
 """A model and labelled batches -> how good the model is.
 
-In: a detection model (forward, decode, names) and batches of uint8 images with true boxes in pixels of
-those images. Out: a frozen Evaluation. Knows nothing of training, files or how images were loaded.
+In: a detection model and batches of uint8 images with true boxes in pixels of those images. Out: a frozen
+Evaluation. The model itself is left alone: what runs is a copy made for inference. Knows nothing of training,
+files or how images were loaded.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunekit.data.loader import Batch
+from tunekit.errors import ModelError
 from tunekit.evaluation.metrics import DetectionMetrics, Matcher
-from tunekit.evaluation.nms import suppress
+from tunekit.evaluation.nms import suppress, top_detections
 from tunekit.models.build import DetectionModel
+from tunekit.models.fuse import fused
 from tunekit.models.heads import HeadOutput
+from tunekit.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -59,30 +63,48 @@ def evaluate(
     conf: float = 0.001,
     iou: float = 0.7,
     max_det: int = 300,
+    end2end: bool | None = None,
     amp_dtype: torch.dtype | None = None,
     loss: Loss | None = None,
     observer: Observer | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Detect on every batch and compare with its truth. The model's modes are as before afterwards."""
+    """Detect on every batch and compare with its truth.
+
+    `end2end`: by the head that needs no NMS, or by the other one and NMS; None: without NMS where the model
+    has that head. Several workers each bring their own batches, as many as they have, and all get the same
+    Evaluation, of all images; `loss` and `observer` see a worker's own.
+    """
     start = time.perf_counter()
+    nms_free = model.end2end if end2end is None else end2end
+    if nms_free and not model.end2end:
+        raise ModelError(
+            f"end2end=True: {model.spec.name} has no head that works without NMS, as YOLO26 has: leave it out"
+        )
+    detector = fused(model, amp_dtype, nms_free=nms_free)
+    seen: list[_Seen] = []
+    parts = [torch.zeros(len(LOSS_PARTS), device=device)]
+    for batch in batches:
+        output = _forward(detector, batch.images, device, amp_dtype)
+        if loss is not None:
+            parts.append(loss(output, batch)[1] * len(batch.images))
+        boxes, scores = detector.decode(output)
+        if nms_free:
+            found = top_detections(boxes, scores, conf, max_det)
+        else:
+            found = [suppress(*image, conf, iou, max_det) for image in zip(boxes, scores, strict=True)]
+        detections = _on_cpu(found)
+        seen += _with_truth(detections, batch)
+        if observer is not None:
+            observer(batch, detections)
+
     matcher = Matcher(max_det)
-    components = torch.zeros(len(LOSS_PARTS), dtype=torch.float64)
-    images = 0
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        for batch in batches:
-            output = _forward(model, batch.images, device, amp_dtype)
-            if loss is not None:
-                components += loss(output, batch)[1].double().cpu() * len(batch.images)
-            found = _detections(*model.decode(output), conf, iou, max_det)
-            _compare(matcher, found, batch)
-            if observer is not None:
-                observer(batch, found)
-            images += len(batch.images)
-    finally:
-        _restore(modes)
-    means = (components / max(images, 1)).tolist()
+    images, losses = 0, np.zeros(len(LOSS_PARTS))
+    for theirs, sums in ranks.gather((seen, torch.stack(parts).cpu().double().sum(0).tolist())):
+        images, losses = images + len(theirs), losses + sums
+        for image in theirs:
+            matcher.update(*image)
+    means = (losses / max(images, 1)).tolist()
     return Evaluation(
         metrics=matcher.compute(model.names),
         losses=None if loss is None else dict(zip(LOSS_PARTS, means, strict=True)),
@@ -91,37 +113,37 @@ def evaluate(
     )
 
 
+_Seen = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""An image's detections (boxes, scores, classes) and truth (boxes, classes), as Matcher takes them."""
+
+
 def _forward(
-    model: DetectionModel, images: Tensor, device: torch.device, amp_dtype: torch.dtype | None
+    detector: DetectionModel, images: Tensor, device: torch.device, amp_dtype: torch.dtype | None
 ) -> HeadOutput:
     """Raw output in float32: half precision would give many anchors the same confidence."""
-    batch = images.to(device, amp_dtype or torch.float32, memory_format=torch.channels_last).div_(255)
+    # Bytes travel to the device; they become numbers there.
+    batch = images.to(device, non_blocking=True).to(
+        amp_dtype or torch.float32, memory_format=torch.channels_last
+    )
     with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-        output: HeadOutput = model(batch)
-    return replace(output, box=output.box.float(), cls=output.cls.float())
+        output: HeadOutput = detector(batch.div_(255))
+    second = output.one_to_one
+    if second is not None:
+        second = replace(second, box=second.box.float(), cls=second.cls.float())
+    return replace(output, box=output.box.float(), cls=output.cls.float(), one_to_one=second)
 
 
-def _detections(boxes: Tensor, scores: Tensor, conf: float, iou: float, max_det: int) -> list[Detections]:
-    """Each image's; boxes (B, A, 4), scores (B, A, nc)."""
+def _on_cpu(found: list[tuple[Tensor, Tensor, Tensor]]) -> list[Detections]:
+    """Each image's detections; fetched all at once."""
+    bounds = np.cumsum([0, *(len(scores) for _, scores, _ in found)])
+    boxes, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
+    return [Detections(boxes[i:j], scores[i:j], classes[i:j]) for i, j in pairwise(bounds)]
+
+
+def _with_truth(detections: list[Detections], batch: Batch) -> list[_Seen]:
+    boxes, classes, rows = (t.cpu().numpy() for t in (batch.boxes, batch.classes, batch.image_index))
+    bounds = np.searchsorted(rows, np.arange(len(detections) + 1))
     return [
-        Detections(*(_numpy(part) for part in suppress(*image, conf, iou, max_det)))
-        for image in zip(boxes, scores, strict=True)
+        (image.boxes, image.scores, image.classes, boxes[i:j], classes[i:j])
+        for image, (i, j) in zip(detections, pairwise(bounds), strict=True)
     ]
-
-
-def _compare(matcher: Matcher, found: list[Detections], batch: Batch) -> None:
-    true_boxes, true_classes = _numpy(batch.boxes), _numpy(batch.classes)
-    bounds = np.searchsorted(_numpy(batch.image_index), np.arange(len(found) + 1))
-    for image, (first, last) in zip(found, pairwise(bounds), strict=True):
-        matcher.update(
-            image.boxes, image.scores, image.classes, true_boxes[first:last], true_classes[first:last]
-        )
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
-
-
-def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training

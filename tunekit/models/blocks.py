@@ -1,4 +1,4 @@
-"""The building blocks of YOLOv8 and YOLO11: feature map (B, c1, H, W) -> feature map (B, c2, H', W').
+"""The building blocks of YOLOv8, YOLO11 and YOLO26: feature map (B, c1, H, W) -> feature map (B, c2, H', W').
 
 What comes in: channels and the small numbers of a layer-table row. What goes out: modules whose attribute
 names are those of the public checkpoints (`conv`, `bn`, `cv1`, `m` ...), which is what lets weights load.
@@ -30,7 +30,7 @@ class Conv(nn.Module):
         super().__init__()
         padding = d * (k - 1) // 2 if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, padding, dilation=d, groups=g, bias=False)
-        self.bn = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
+        self.bn: nn.Module = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
         # Not in place: autograd needs the input, and would copy it first.
         self.act = act if isinstance(act, nn.Module) else nn.SiLU() if act else nn.Identity()
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from tunekit.errors import ModelError
 from tunekit.models.blocks import Conv
 from tunekit.models.heads import Detect, HeadOutput
+from tunekit.models.rows import OTHERS, SCALED, TableFault
 from tunekit.models.spec import ModelSpec, load_spec
-from tunekit.models.table import OTHERS, SCALED, Layer, Table, TableFault, read_table
+from tunekit.models.table import Layer, Table, read_table
 
 __all__ = ["DetectionModel", "ModelSpec", "build_model", "load_spec"]
 
@@ -56,6 +57,11 @@ class DetectionModel(nn.Module):
         self.stride = self.head.strides
 
     @property
+    def end2end(self) -> bool:
+        """Whether there is a head that needs no NMS: HeadOutput.one_to_one."""
+        return self.head.end2end
+
+    @property
     def head(self) -> Detect:
         head = self.model[-1]
         assert isinstance(head, Detect)
@@ -72,7 +78,11 @@ class DetectionModel(nn.Module):
         return x
 
     def decode(self, output: HeadOutput) -> tuple[Tensor, Tensor]:
-        """boxes (B, A, 4) float32 xyxy in input pixels, scores (B, A, nc) float32 in 0..1."""
+        """boxes (B, A, 4) float32 xyxy in input pixels, scores (B, A, nc) float32 in 0..1.
+
+        Of an end-to-end model these are the one-to-many head's, which need NMS; for those of the head that
+        needs none, decode `output.one_to_one`.
+        """
         return self.head.decode(output)
 
 
@@ -98,7 +108,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 def _module(layer: Layer, table: Table, nc: int) -> nn.Module:
     if layer.module == "Detect":
-        return Detect(nc, layer.channels, layer.args, table.reg_max, table.depthwise_classes)
+        return Detect(nc, layer.channels, layer.args, table.reg_max, table.depthwise_classes, table.end2end)
     kind = SCALED[layer.module][0] if layer.module in SCALED else OTHERS[layer.module]
     if layer.copies == 1:
         return kind(*layer.args)

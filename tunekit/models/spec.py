@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from tunekit.errors import ModelError
-from tunekit.models.table import TableFault, read_table
+from tunekit.models.rows import TableFault
+from tunekit.models.table import read_table
 
 CONFIGS = Path(__file__).parent / "configs"
 # A scale letter follows the version number: yolo11n, yolov8s-mine; not yolo11custom.
@@ -35,12 +36,14 @@ class ModelSpec:
 def load_spec(model: str) -> ModelSpec:
     """The spec of a shipped model or of a user's YAML. ModelError with file:line for every fault."""
     path = _find(model)
-    table, lines = _read(path)
+    table, rows, keys = _read(path)
     spec = ModelSpec(Path(model).stem, table, _scale(model, path, table))
     try:
         read_table(spec.yaml, spec.scale)
     except TableFault as fault:
-        where = "" if fault.layer is None else f":{lines[fault.layer]}: layer {fault.layer}"
+        where = f":{keys[fault.key]}" if fault.key in keys else ""
+        if fault.layer is not None:
+            where = f":{rows[fault.layer]}: layer {fault.layer}"
         raise ModelError(f"{path}{where}: {fault}") from fault
     return spec
 
@@ -69,13 +72,12 @@ def _suggestion(model: str) -> str:
     names = shipped_models()
     close = difflib.get_close_matches(Path(model).name, names, n=1)
     meant = f": did you mean {close[0]}? Shipped" if close else ". Shipped"
-    return f"{meant} are " + " and ".join(
-        f"{path.stem}[pnsmlx].yaml" for path in sorted(CONFIGS.glob("*.yaml"))
-    )
+    *others, last = (f"{path.stem}[pnsmlx].yaml" for path in sorted(CONFIGS.glob("*.yaml")))
+    return f"{meant} are {', '.join(others)} and {last}"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[int]]:
-    """The YAML as plain data, and the line of every row of backbone and head."""
+def _read(path: Path) -> tuple[dict[str, Any], list[int], dict[str | None, int]]:
+    """The YAML as plain data, the line of every row of backbone and head, and of every key."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
@@ -96,7 +98,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[int]]:
         if isinstance(sections.get(section), yaml.SequenceNode)
         for row in sections[section].value
     ]
-    return table, [row.start_mark.line + 1 for row in rows]
+    keys: dict[str | None, int] = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+    return table, [row.start_mark.line + 1 for row in rows], keys
 
 
 def _scale(model: str, path: Path, table: dict[str, Any]) -> str:

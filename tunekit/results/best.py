@@ -16,7 +16,8 @@ import yaml
 from tunekit.errors import RunFolderError
 from tunekit.results.trials import FINISHED, METRICS, TrialRow
 
-NOT_CARRIED_OVER = ("project", "name", "exist_ok", "resume")  # where the trial wrote, not what it did
+# Where the trial wrote and what it showed, not what it did.
+NOT_CARRIED_OVER = ("project", "name", "exist_ok", "resume", "plots", "verbose")
 
 
 def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:

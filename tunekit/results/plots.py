@@ -12,37 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from tunekit.atomic import write_atomic
+from tunekit.results.style import BEST, DPI, FAINT, INK, MAIN, PALE, plain, save
 from tunekit.results.trials import TrialRow, best_trial
 from tunekit.search.space import Parameter, Space, load_space
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT, GRID = "#1f2937", "#6b7280", "#eceff3"
-COMPLETE, STOPPED, FAILED, BEST = "#1d4ed8", "#b6c2d2", "#dc2626", "#f59e0b"
+COMPLETE, STOPPED, FAILED = MAIN, PALE, "#dc2626"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#60a5fa", "#1d4ed8", "#172554"])
 PANEL = (2.35, 1.95)  # inches
 HEAD = 0.85  # above the panels: title, counts, legend
-DPI = 130
 
 
 def write_plots(run_dir: Path, trials: Sequence[TrialRow]) -> None:
     """Draw both pictures anew. The space is read from <run>/space.yaml."""
     space = load_space(str(run_dir / "space.yaml"))
-    _save(scatter_figure(trials, space), run_dir / "tune_scatter_plots.png")
-    _save(fitness_figure(trials), run_dir / "tune_fitness.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    canvas = FigureCanvasAgg(figure)
-    write_atomic(path, lambda file: canvas.print_png(file, metadata={"Software": None}))
+    save(scatter_figure(trials, space), run_dir / "tune_scatter_plots.png")
+    save(fitness_figure(trials), run_dir / "tune_fitness.png")
 
 
 def scatter_figure(trials: Sequence[TrialRow], space: Space) -> Figure:
@@ -80,7 +72,7 @@ def _grid(panels: int) -> tuple[int, int]:
 
 
 def _panel(axes: Axes, parameter: Parameter, shown: Sequence[TrialRow], limits: tuple[float, float]) -> None:
-    _plain(axes)
+    plain(axes)
     _value_axis(axes, parameter)
     axes.set_ylim(*limits)
     axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -195,7 +187,7 @@ def fitness_figure(trials: Sequence[TrialRow]) -> Figure:
     figure = Figure(figsize=(9, 4.6), dpi=DPI, facecolor="white")
     figure.subplots_adjust(left=0.075, right=0.97, top=0.82, bottom=0.115)
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     axes.set_xlabel("trial", color=FAINT, fontsize=9)
     axes.set_ylabel("fitness (mAP50-95)", color=FAINT, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
@@ -285,12 +277,3 @@ def _counts(trials: Sequence[TrialRow]) -> str:
     counts = {name: sum(row.state == state for row in trials) for state, name in names.items()}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{len(trials)} trials: {told}" if trials else "no trial yet"
-
-
-def _plain(axes: Axes) -> None:
-    axes.set_axisbelow(True)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.tick_params(length=0, labelsize=7.5, labelcolor=FAINT, pad=3)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#c9ced6")

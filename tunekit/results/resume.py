@@ -20,7 +20,7 @@ A = TypeVar("A", bound=TrainArgs)
 
 
 def resumed_run(args: TrainArgs) -> Path | None:
-    """The run folder that `resume=` means: itself, that of its last.pt, or that of model=; None for a new run."""
+    """The run folder that `resume=` means (itself, its last.pt or True with model=); None for a new run."""
     if args.resume is False:
         return None
     if args.resume is True and not args.model.endswith(".pt"):

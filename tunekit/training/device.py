@@ -24,11 +24,44 @@ def select_device(device: str | None) -> torch.device:
     raise ResourceError(f"device={device} is not there: this machine has {', '.join(_devices())}")
 
 
+def worker_devices(device: str | None, workers: int | None) -> tuple[str, ...]:
+    """The device of each process that trains one model together; one entry: no others are needed.
+
+    `device=0,1` is two GPUs; `workers=2 device=cpu` two processes on the CPU. Raises ResourceError where the
+    machine has fewer devices than workers.
+    """
+    named = tuple((device or "").split(",")) if device and "," in device else ()
+    if named:
+        if workers not in (None, len(named)):
+            raise ResourceError(f"workers={workers} does not fit device={device}: one worker a device")
+        return tuple(str(select_device(name)) for name in named)
+    first = select_device(device)
+    count = workers or 1
+    if first.type == "cuda" and count > 1:
+        if device is not None and device not in ("cuda", "cuda:0", "0"):
+            raise ResourceError(f"workers={count} on device={device}: name all the GPUs, as in device=0,1")
+        return tuple(str(select_device(str(number))) for number in range(count))
+    if first.type == "mps" and count > 1:
+        raise ResourceError(f"workers={count}: an MPS device is one; leave workers out")
+    return (str(first),) * count
+
+
 def _devices() -> list[str]:
     gpus = [f"{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
     return ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *gpus] + (
         [] if gpus else ["no CUDA GPU"]
     )
+
+
+def set_determinism(device: torch.device, wanted: bool) -> None:
+    """Repeatable arithmetic on CUDA, or the fastest; a CPU repeats itself anyway. Holds for the process."""
+    if device.type != "cuda":
+        return
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted
 
 
 def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:

@@ -9,247 +9,237 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from tunekit.args import TrainArgs
-from tunekit.data.augment import Augmentation
-from tunekit.data.cache import open_split
-from tunekit.data.dataset import load_data_config
-from tunekit.data.loader import Batch, TrainLoader, ValLoader
-from tunekit.errors import ArgumentError, CheckpointError, ModelError, TrainingError
-from tunekit.evaluation.metrics import DetectionMetrics
-from tunekit.evaluation.validator import LOSS_PARTS, evaluate
-from tunekit.models.build import DetectionModel, build_model, load_spec
-from tunekit.models.weights import check_model, load_model
-from tunekit.training.device import autocast_dtype, available_cores, select_device
-from tunekit.training.ema import WeightAverage
-from tunekit.training.loss import DetectionLoss, class_weights
-from tunekit.training.optim import Schedule, build_optimizer, resolved
+from tunekit.data.sources import open_sources
+from tunekit.errors import ArgumentError, ModelError, TrainingError
+from tunekit.evaluation.validator import LOSS_PARTS, Evaluation, evaluate
+from tunekit.models.start import check_model, starting_model
+from tunekit.training.autobatch import measured_batch
+from tunekit.training.device import autocast_dtype, available_cores, select_device, set_determinism
+from tunekit.training.feed import train_loader, val_loader
+from tunekit.training.learner import Learner
+from tunekit.training.loss import make_loss
+from tunekit.training.multiscale import random_size
+from tunekit.training.optim import Schedule
+from tunekit.training.ranks import ALONE, Ranks
+from tunekit.training.resolve import resolved
+from tunekit.training.result import EpochResult
 
-CLIP_NORM = 10.0
+CHECK_EVERY = 64  # batches between looks at the loss: asking after each would make a GPU wait
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch (from 1) of training came to."""
-
-    epoch: int
-    losses: dict[str, float]  # training: box, cls, dfl; means over batches
-    val_losses: dict[str, float]
-    metrics: DetectionMetrics
-    lr: float
-    elapsed: float  # seconds of training since epoch 1, across resumes
-    seconds: float  # of this epoch, validation included
-    images_per_second: float  # of training alone
-    best: bool  # the run's best fitness so far
-
-    @property
-    def fitness(self) -> float:
-        return self.metrics.fitness
-
-    def row(self) -> dict[str, float]:
-        """The line of results.csv, under the names YOLO users know."""
-        return {
-            "epoch": self.epoch,
-            "time": self.elapsed,
-            **{f"train/{part}_loss": self.losses[part] for part in LOSS_PARTS},
-            "metrics/precision(B)": self.metrics.precision,
-            "metrics/recall(B)": self.metrics.recall,
-            "metrics/mAP50(B)": self.metrics.map50,
-            "metrics/mAP50-95(B)": self.metrics.map,
-            **{f"val/{part}_loss": self.val_losses[part] for part in LOSS_PARTS},
-            "lr": self.lr,
-            "seconds": self.seconds,
-            "images_per_second": self.images_per_second,
-        }
+class NotFinite(TrainingError):
+    """The loss is no number any more; the epoch it happened in is lost."""
 
 
 class Engine:
-    """One training on one device."""
+    """One training on one device, or one worker's part of it."""
 
-    def __init__(self, args: TrainArgs) -> None:
+    def __init__(self, args: TrainArgs, ranks: Ranks = ALONE) -> None:
         """Build everything; raises DataError, ModelError, ResourceError before any work is done.
 
-        `self.args` is what is trained with: optimizer=auto, device and threads are written out.
+        `self.args` is what is trained with: optimizer=auto, batch, device and threads are written out.
+        `self.notes` is what the user should know of how that came about.
         """
+        self.ranks = ranks
         self.device = select_device(args.device)
-        threads = args.threads or available_cores()
+        threads = args.threads or max(available_cores() // ranks.world, 1)
         torch.set_num_threads(threads)
+        set_determinism(self.device, args.deterministic)
         workers = (
             args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
         )
-        check_model(args.model)  # before images are decoded
-        config = load_data_config(args.data)
-        source = open_split(config, "train", args.imgsz, args.cache, args.fraction)
-        self.problems = source.problems
-        args = resolved(args, config.nc, len(source))
+        check_model(args.model, args.pretrained)  # before images are decoded
+        if args.sync_bn and self.device.type != "cuda" and ranks.world > 1:
+            raise ArgumentError(f"sync_bn=True works on CUDA, not on {self.device}: leave it out")
+        sources = open_sources(args)
+        self.problems, self.source = sources.train.problems, sources.train
+        model, started = starting_model(args, sources.names)
+        layout = torch.channels_last if args.channels_last else torch.contiguous_format
+        self.model = model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        args, measured = self._with_batch(args, len(sources.train))
+        self.notes = tuple(note for note in (started, measured) if note is not None)
+        args = resolved(args, len(sources.names), len(sources.train))
         self.args = args.model_copy(update={"threads": threads, "device": str(self.device)})
+        stride = max(self.model.stride)
+        _check_size(args, stride, len(sources.train), ranks)
 
-        self.train_loader = TrainLoader(
-            source, Augmentation.from_args(args), batch=args.batch, seed=args.seed, workers=workers
+        self.train_loader = train_loader(
+            args, sources.train, self.device, ranks, workers=workers, stride=stride
         )
-        val_source = open_split(config, "val", args.imgsz, args.cache)
-        self.val_loader = ValLoader(val_source, batch=2 * args.batch, workers=workers)
-
-        self.model = _model(args, config.names).to(self.device).to(memory_format=torch.channels_last)
-        if args.imgsz % max(self.model.stride):
-            raise ModelError(
-                f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {max(self.model.stride)}"
-            )
-        if args.imgsz == max(self.model.stride) and 1 in (args.batch, len(source) % args.batch):
-            # Its deepest map is one pixel: batch norm has no spread to measure over a single image.
-            raise ArgumentError(
-                f"imgsz={args.imgsz} needs more than one image in every batch; raise imgsz or batch"
-            )
-        self._parameters = list(self.model.parameters())
-        self.average = WeightAverage(self.model)
-        self.optimizer = build_optimizer(self.model, args)
-        self.schedule = Schedule(args, len(self.train_loader))
-        self.amp_dtype = autocast_dtype(self.device, args.amp)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
-        counts = torch.from_numpy(source.class_counts)
-        weights = class_weights(counts, args.cls_pw)
-        self.loss = DetectionLoss(
-            args.box,
-            args.cls,
-            args.dfl,
-            self.model.reg_max,
-            None if weights is None else weights.to(self.device),
-        )
+        self.val_loader = val_loader(args, sources.val, ranks, workers=workers, stride=stride)
+        self.learner = Learner(self.model, args, self.device, ranks)
+        self._counts = torch.from_numpy(sources.train.class_counts)
+        self.planned = args.epochs  # epochs in all; `time` refits them
         self.epoch = 0  # finished ones
         self.best_epoch, self.best_fitness = 0, -math.inf
         self.elapsed = 0.0
-        self._since_step = 0  # batches whose gradients wait for the next optimizer step
+        self.after_batch: Callable[[], object] | None = None  # called when a batch was learned from
+        self.recoveries = 0  # epochs that were lost to a loss that is no number; they are drawn anew
+
+    @property
+    def average(self) -> Any:
+        """The averaged weights, which are validated and kept."""
+        return self.learner.average
+
+    @property
+    def amp_dtype(self) -> torch.dtype | None:
+        return self.learner.amp_dtype
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Train the epochs that are left, until args.epochs or until patience runs out."""
+        """Train the epochs that are left, until all planned are done or patience or time runs out.
+
+        Raises NotFinite when the loss is no number any more.
+        """
         while not self.finished:
             yield self._train_epoch()
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train: all epochs are done, or patience ran out."""
-        return self.epoch >= self.args.epochs or 0 < self.args.patience <= self.epoch - self.best_epoch
+        waited = self.epoch - self.best_epoch if self.args.val else 0
+        return self.epoch >= self.planned or 0 < self.args.patience <= waited
 
     def _train_epoch(self) -> EpochResult:
         start = time.perf_counter()
         losses, images = self._fit()
-        trained = time.perf_counter()
-        evaluation = evaluate(
-            self.average.model, self.val_loader, device=self.device, amp_dtype=self.amp_dtype, loss=self.loss
-        )
-        if evaluation.losses is None:
-            raise AssertionError("evaluate() was given a loss and returned none")
-        seconds = time.perf_counter() - start
+        # Clocks of workers differ, and what they decide from them must not.
+        trained = self.ranks.share(time.perf_counter() - start)
         self.epoch += 1
+        if self.args.time is not None:
+            an_epoch = (self.elapsed + trained) / self.epoch
+            self.planned = max(self.epoch, int(self.args.time * 3600 / an_epoch))
+        evaluation = None
+        if self.args.val or self.epoch == self.planned:
+            evaluation = self._validate()
+        seconds = self.ranks.share(time.perf_counter() - start)
         self.elapsed += seconds
-        best = evaluation.metrics.fitness > self.best_fitness
+        fitness = -math.inf if evaluation is None else evaluation.metrics.fitness
+        best = fitness > self.best_fitness
         if best:
-            self.best_epoch, self.best_fitness = self.epoch, evaluation.metrics.fitness
+            self.best_epoch, self.best_fitness = self.epoch, fitness
         return EpochResult(
             epoch=self.epoch,
             losses=losses,
-            val_losses=evaluation.losses,
-            metrics=evaluation.metrics,
-            lr=self.optimizer.param_groups[1]["lr"],
+            val_losses=None if evaluation is None else evaluation.losses,
+            metrics=None if evaluation is None else evaluation.metrics,
+            lr=self.learner.optimizer.param_groups[1]["lr"],
             elapsed=self.elapsed,
             seconds=seconds,
-            images_per_second=images / (trained - start),
+            images_per_second=images / trained,
             best=best,
         )
 
     def _fit(self) -> tuple[dict[str, float], int]:
         """One pass over the training images: mean losses and how many images."""
-        self.model.train()
-        mosaic = self.epoch < self.args.epochs - self.args.close_mosaic
+        args, learner, stride = self.args, self.learner, max(self.model.stride)
+        learner.train_mode()
+        schedule = Schedule(args, len(self.train_loader), self.planned)
+        loss = self._loss(self.epoch)
+        mosaic = self.epoch < self.planned - args.close_mosaic
         parts: list[Tensor] = []
-        images = 0
-        with closing(self.train_loader.epoch(self.epoch, mosaic=mosaic)) as batches:
-            for index, batch in enumerate(batches):
-                accumulate = self.schedule.apply(self.optimizer, self.epoch, index)
-                parts.append(self._backward(batch))
-                images += len(batch.images)
-                self._since_step += 1
-                if self._since_step >= accumulate:
-                    self._step()
-        mean = self._finite(torch.stack(parts)).mean(0).tolist()
-        return dict(zip(LOSS_PARTS, mean, strict=True)), images
+        rates: list[float] = []
+        batches = self.train_loader.epoch(self.epoch, mosaic=mosaic, attempt=self.recoveries)
+        with closing(batches):
+            for index in range(len(self.train_loader)):
+                with record_function("data"):
+                    batch = next(batches)
+                accumulate = schedule.apply(learner.optimizer, self.epoch, index)
+                rates.append(learner.optimizer.param_groups[1]["lr"])
+                size = None
+                if args.multi_scale:
+                    size = random_size(args.imgsz, args.multi_scale, stride, (args.seed, self.epoch, index))
+                last = index == len(self.train_loader) - 1
+                parts.append(learner.learn(batch, loss, accumulate=accumulate, last=last, size=size))
+                if self.after_batch is not None:
+                    self.after_batch()
+                if last or index % CHECK_EVERY == CHECK_EVERY - 1:
+                    self._check_finite(self.ranks.total(torch.stack(parts)), rates)
+        mean = self.ranks.total(torch.stack(parts)).mean(0).tolist()
+        return dict(zip(LOSS_PARTS, mean, strict=True)), len(self.source)
 
-    def _backward(self, batch: Batch) -> Tensor:
-        dtype = self.amp_dtype or torch.float32
-        images = batch.images.to(self.device, non_blocking=True).to(dtype).div_(255)
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            output = self.model(images)
-        loss, parts = self.loss(output, batch)
-        self.scaler.scale(loss).backward()
-        return parts
+    def _validate(self) -> Evaluation:
+        """The averaged weights' worth. On several workers they are the first one's."""
+        self.ranks.align(self.average.model.buffers())
+        return evaluate(
+            self.average.model,
+            self.val_loader,
+            device=self.device,
+            amp_dtype=self.amp_dtype,
+            loss=self._loss(self.epoch - 1),
+            ranks=self.ranks,
+        )
 
-    def _step(self) -> None:
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP_NORM, foreach=True)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
-        self.average.update()
-        self._since_step = 0
+    def _loss(self, epoch: int) -> Any:
+        """The loss of `epoch`, counted from 0."""
+        return make_loss(
+            self.args,
+            self.model,
+            self._counts,
+            epoch=epoch,
+            epochs=self.planned,
+            total=self.ranks.total,
+        )
 
-    def _finite(self, parts: Tensor) -> Tensor:
-        """The epoch's losses (batches, 3), once they are known to be numbers. Asked once an epoch:
-        asking every batch would make a GPU wait."""
+    def _check_finite(self, parts: Tensor, rates: list[float]) -> None:
         bad = ~parts.isfinite().all(1)
         if bad.any():
             batch = int(bad.nonzero()[0])
             named = ", ".join(
                 f"{part} {value:g}" for part, value in zip(LOSS_PARTS, parts[batch].tolist(), strict=True)
             )
-            raise TrainingError(
+            raise NotFinite(
                 f"the loss is not finite ({named}) at epoch {self.epoch + 1}, "
-                f"batch {batch + 1} of {len(parts)}, lr0={self.args.lr0:g}: lower lr0 or the loss gains"
+                f"batch {batch + 1} of {len(self.train_loader)}, learning rate {rates[batch]:.3g}: "
+                "lower lr0 or the loss gains"
             )
-        return parts
+
+    def _with_batch(self, args: TrainArgs, images: int) -> tuple[TrainArgs, str | None]:
+        """`args` with a number of images for batch=-1 or a share of the memory, and what was measured."""
+        if args.batch >= 1:
+            return args, None
+        if args.cache == "gpu":
+            raise ArgumentError(
+                f"batch={args.batch:g} measures the memory that cache=gpu fills: give a number of images"
+            )
+        share = 0.6 if args.batch == -1 else float(args.batch)
+        stride = max(self.model.stride)
+        largest = int(args.imgsz * (1 + args.multi_scale)) // stride * stride
+        dtype = autocast_dtype(self.device, args.amp)
+        batch, note = measured_batch(self.model, largest, share, self.device, dtype)
+        # A worker measures for itself; the smallest GPU's word counts.
+        batch = min(min(self.ranks.gather(batch)) * self.ranks.world, max(images, self.ranks.world))
+        if self.ranks.world > 1:
+            note = f"{note}; batch={batch} over {self.ranks.world} workers"
+        return args.model_copy(update={"batch": batch}), note
 
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact continuation needs: plain data and tensors."""
-        waiting = self._since_step > 0
         return {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
-            "updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "learner": self.learner.state_dict(),
+            "planned": self.planned,
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_fitness": self.best_fitness,
             "elapsed": self.elapsed,
-            "since_step": self._since_step,
-            "gradients": [p.grad for p in self._parameters] if waiting else [],
+            "recoveries": self.recoveries,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken. Raises CheckpointError if it is of another model."""
-        try:
-            self.model.load_state_dict(state["model"])
-            self.average.model.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as fault:
-            raise CheckpointError(
-                f"the checkpoint is not of this training ({self.args.model}): {fault}"
-            ) from fault
-        self.average.updates = state["updates"]
-        self.scaler.load_state_dict(state["scaler"])
+        self.learner.load_state_dict(state["learner"])
+        self.planned = state["planned"]
         self.epoch, self.elapsed = state["epoch"], state["elapsed"]
         self.best_epoch, self.best_fitness = state["best_epoch"], state["best_fitness"]
-        self._since_step = state["since_step"]
-        if self._since_step:
-            for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
-                parameter.grad = None if gradient is None else gradient.to(self.device)
+        self.recoveries = state["recoveries"]
 
     def close(self) -> None:
         """Let the loaders' threads go."""
@@ -257,16 +247,16 @@ class Engine:
         self.val_loader.close()
 
 
-def _model(args: TrainArgs, names: tuple[str, ...]) -> DetectionModel:
-    if not args.model.endswith(".pt"):
-        return build_model(load_spec(args.model), names, seed=args.seed)
-    model = load_model(Path(args.model))
-    if model.names != names:
-        raise ModelError(
-            f"{args.model} was trained on {len(model.names)} classes that are not those of {args.data}; "
-            "give a model YAML to train from scratch"
+def _check_size(args: TrainArgs, stride: int, images: int, ranks: Ranks) -> None:
+    if args.imgsz % stride:
+        raise ModelError(f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {stride}")
+    share = int(args.batch) // ranks.world
+    smallest = int(args.imgsz * (1 - args.multi_scale)) // stride * stride
+    if smallest <= stride and 1 in (share, images % int(args.batch)):
+        # Its deepest map is one pixel: batch norm has no spread to measure over a single image.
+        raise ArgumentError(
+            f"imgsz={args.imgsz} needs more than one image in every batch; raise imgsz or batch"
         )
-    return model
 
 
 def _loader_workers(device: torch.device, threads: int) -> int:

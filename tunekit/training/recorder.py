@@ -1,16 +1,18 @@
 """A training's folder: what it was called with, a row an epoch, its last and best weights.
 
-    args.yaml  results.csv  weights/last.pt  weights/best.pt
+    args.yaml  results.csv  weights/last.pt  weights/best.pt  weights/epoch10.pt (save_period)
 
 The same for `tunekit train` and for every trial of a tune. Each file is whole at any time; last.pt
-holds the engine's full state, from which `resume()` goes on exactly.
+holds the engine's full state, from which `resume()` goes on exactly. Of several workers the first one writes.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +20,10 @@ from tunekit.args import TrainArgs
 from tunekit.atomic import write_text
 from tunekit.errors import CheckpointError, RunFolderError
 from tunekit.models.weights import read_checkpoint, save_model
-from tunekit.training.engine import Engine, EpochResult
+from tunekit.training.engine import Engine, NotFinite
+from tunekit.training.result import EpochResult
+
+MOST_RECOVERIES = 3
 
 
 class Recorder:
@@ -32,6 +37,8 @@ class Recorder:
 
     def start(self) -> None:
         """Begin a folder of a new training."""
+        if not self.engine.ranks.first:
+            return
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
@@ -42,16 +49,49 @@ class Recorder:
 
     def resume(self) -> None:
         """Bring the engine to where last.pt was saved. Raises CheckpointError if that cannot be done."""
-        state = read_checkpoint(self.last).extra.get("training")
-        if not isinstance(state, dict):
-            raise CheckpointError(f"{self.last} holds weights alone, no training to go on with")
+        ranks = self.engine.ranks
+        state = ranks.share(self._saved_state() if ranks.first else None)
         self.engine.load_state_dict(state)
         self._rows = [
             row for row in _read_rows(self.folder / "results.csv") if int(row["epoch"]) <= state["epoch"]
         ]
 
+    def _saved_state(self) -> dict[str, Any]:
+        state = read_checkpoint(self.last).extra.get("training")
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{self.last} holds weights alone, no training to go on with")
+        return state
+
+    def epochs(self, say: Callable[[str], object]) -> Iterator[EpochResult]:
+        """The engine's epochs, each recorded before it is given out.
+
+        After a loss that is no number the epoch is begun again from the last good one with other chance,
+        three times in a training at most: a batch may have been unlucky, but divergence must be told.
+        """
+        while True:
+            try:
+                for result in self.engine.epochs():
+                    self.record(result)
+                    yield result
+                return
+            except NotFinite as fault:
+                recoveries = self.engine.recoveries + 1
+                where = f"the last good checkpoint is {self.last} (epoch {self.engine.epoch})"
+                if not self.engine.args.save or self.engine.epoch == 0:
+                    raise
+                if recoveries > MOST_RECOVERIES:
+                    raise NotFinite(
+                        f"{fault}; given up after {MOST_RECOVERIES} recoveries, {where}"
+                    ) from None
+                say(f"{fault}; {where}: going on from there, recovery {recoveries} of {MOST_RECOVERIES}")
+                self.resume()
+                self.engine.recoveries = recoveries
+
     def record(self, result: EpochResult) -> None:
         """Add an epoch: its row, the full state and, when it is the best so far, the weights."""
+        args = self.engine.args
+        if not self.engine.ranks.first:
+            return
         row = result.row()
         self._rows.append({name: _written(name, value) for name, value in row.items()})
         table = io.StringIO()
@@ -59,22 +99,29 @@ class Recorder:
         writer.writeheader()
         writer.writerows(self._rows)
         write_text(self.folder / "results.csv", table.getvalue())
-        model, args = self.engine.average.model, self.engine.args.model_dump()
+        if not args.save:
+            return
+        model, settings = self.engine.average.model, args.model_dump()
+        metrics = {**row, "f1_conf": None if result.metrics is None else result.metrics.f1_conf}
         if result.best:
-            save_model(self.best, model, train_args=args, metrics=row)
+            save_model(self.best, model, train_args=settings, metrics=metrics)
+        if args.save_period > 0 and result.epoch % args.save_period == 0:
+            kept = self.last.with_name(f"epoch{result.epoch}.pt")
+            save_model(kept, model, train_args=settings, metrics=metrics)
         # Last of all: whoever resumes from it finds the row and the best weights that belong to it.
-        save_model(
-            self.last, model, train_args=args, metrics=row, extra={"training": self.engine.state_dict()}
-        )
+        extra = {"training": self.engine.state_dict()}
+        save_model(self.last, model, train_args=settings, metrics=metrics, extra=extra)
 
 
 def write_args(path: Path, args: TrainArgs) -> None:
     """Every argument with its value, in the order of `--help`."""
-    write_text(path, yaml.safe_dump(args.model_dump(), sort_keys=False))
+    write_text(path, yaml.safe_dump(args.model_dump(mode="json"), sort_keys=False))
 
 
-def _written(name: str, value: float) -> str:
+def _written(name: str, value: float | None) -> str:
     """Losses and metrics to the last bit, so that two trainings can be compared; times to the millisecond."""
+    if value is None:
+        return ""
     return str(round(value, 3)) if name in ("time", "seconds", "images_per_second") else repr(value)
 
 

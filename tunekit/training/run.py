@@ -1,4 +1,4 @@
-"""`tunekit train`: one training into its run folder, new or resumed."""
+"""`tunekit train`: one training into its run folder, new or resumed, on one device or several."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from contextlib import closing
 from pathlib import Path
 
 from tunekit.args import ModelAndDataArgs, TrainArgs
-from tunekit.data.labels import summarize
+from tunekit.data.sources import open_sources
+from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
-from tunekit.training.engine import Engine, EpochResult
-from tunekit.training.recorder import Recorder
+from tunekit.training.device import worker_devices
+from tunekit.training.engine import Engine
+from tunekit.training.finish import draw_beginning, finish
+from tunekit.training.result import EpochResult
+from tunekit.training.session import Say, run_session
 
-CHANGEABLE_ON_RESUME = (*ModelAndDataArgs.model_fields, "cache")  # those of the machine
+CHANGEABLE_ON_RESUME = (*ModelAndDataArgs.model_fields, "cache", "workers")  # those of the machine
 
 
 def _print(text: str) -> None:
@@ -21,61 +25,46 @@ def _print(text: str) -> None:
 
 
 def train(
-    args: TrainArgs,
-    on_epoch: Callable[[EpochResult], object] | None = None,
-    say: Callable[[str], object] = _print,
+    args: TrainArgs, on_epoch: Callable[[EpochResult], object] | None = None, say: Say = _print
 ) -> Path:
     """Train to the end; returns the run folder. `on_epoch` sees every result once it is recorded.
 
     With `resume=` an earlier run goes on where its last.pt was saved, to the bit on a CPU.
     """
     old = resumed_run(args)
-    with closing(Engine(args if old is None else resumed_args(args, old, CHANGEABLE_ON_RESUME))) as engine:
-        if engine.problems:
-            say(summarize(engine.problems))
-        folder = old or new_run_folder(
-            args.project, run_name(args.name, args.model, args.data), args.exist_ok
-        )
+    if old is not None:
+        args = resumed_args(args, old, CHANGEABLE_ON_RESUME)
+    devices = worker_devices(args.device, args.workers)
+    if len(devices) > 1:
+        return _train_together(args, devices, old, on_epoch, say)
+    with closing(Engine(args)) as engine:
+        folder = old or _new_folder(args)
         with lock_run(folder):
-            recorder = Recorder(folder, engine)
-            if old is None:
-                recorder.start()
-            else:
-                recorder.resume()
-            say(_opening(engine, folder))
-            for result in engine.epochs():
-                recorder.record(result)
-                say(_line(result, engine.args.epochs))
-                if on_epoch is not None:
-                    on_epoch(result)
-        say(_closing(engine, folder))
+            if engine.args.plots and old is None:
+                draw_beginning(engine, folder)
+            run_session(engine, folder, resume=old is not None, say=say, on_epoch=on_epoch)
+            finish(folder, engine.args, say)
     return folder
 
 
-def _opening(engine: Engine, folder: Path) -> str:
-    args = engine.args
-    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
-    precision = str(engine.amp_dtype).removeprefix("torch.") if engine.amp_dtype else "float32"
-    return (
-        f"{args.model} ({parameters:,} parameters) on {args.data}, {args.optimizer} lr0={args.lr0:g}, "
-        f"{engine.device} {precision}, {args.threads} threads -> {folder}"
-    )
+def _train_together(
+    args: TrainArgs,
+    devices: tuple[str, ...],
+    old: Path | None,
+    on_epoch: Callable[[EpochResult], object] | None,
+    say: Say,
+) -> Path:
+    """Several workers train; what they would all find wrong is found here first, and images are decoded."""
+    from tunekit.training.distributed import train_on_workers
+
+    check_model(args.model, args.pretrained)
+    open_sources(args)
+    folder = old or _new_folder(args)
+    with lock_run(folder):
+        resolved = train_on_workers(args, devices, folder, resume=old is not None, say=say, on_epoch=on_epoch)
+        finish(folder, resolved, say)
+    return folder
 
 
-def _line(result: EpochResult, epochs: int) -> str:
-    losses = " ".join(f"{part} {value:.3f}" for part, value in result.losses.items())
-    metrics = result.metrics
-    return (
-        f"epoch {result.epoch}/{epochs}  {losses}  P {metrics.precision:.3f} R {metrics.recall:.3f} "
-        f"mAP50 {metrics.map50:.4f} mAP50-95 {metrics.map:.4f}  "
-        f"{result.images_per_second:.0f} img/s {result.seconds:.1f} s{'  best' if result.best else ''}"
-    )
-
-
-def _closing(engine: Engine, folder: Path) -> str:
-    if engine.best_epoch == 0:
-        return f"nothing left to train in {folder}"
-    return (
-        f"best mAP50-95 {engine.best_fitness:.4f} at epoch {engine.best_epoch}; "
-        f"weights in {folder / 'weights' / 'best.pt'}"
-    )
+def _new_folder(args: TrainArgs) -> Path:
+    return new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)

@@ -13,9 +13,10 @@ from tunekit.args import TrainArgs, TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import Space, Value
-from tunekit.training.optim import nominal_steps, resolve_auto
+from tunekit.training.resolve import nominal_steps, resolve_auto
 
-NOT_A_TRIALS = ("project", "name", "exist_ok", "resume")  # where a trial writes is the tune's business
+# Where a trial writes, and what it shows, is the tune's business.
+NOT_A_TRIALS = ("project", "name", "exist_ok", "resume", "plots", "verbose")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,17 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
         )
         space = space.without(fixed)
 
+    searched = [parameter.name for parameter in space.parameters]
+    if args.cache == "gpu" and (args.copy_paste > 0 or "copy_paste" in searched):
+        raise ArgumentError(
+            "cache=gpu has no copy_paste: give copy_paste=0, so that it is not searched, or choose cache=disk"
+        )
     settings = {
         name: getattr(args, name)
         for name in TrainArgs.model_fields
         if name not in (*NOT_A_TRIALS, "optimizer")
     }
-    settings.update(device=device, threads=threads)
+    settings.update(device=device, threads=threads, plots=False)
     base = build_args(TrainArgs, {**settings, "optimizer": args.optimizer or "auto"})
     if args.optimizer is None:
         base, note = _resolved(base, space, given, nc, images)

@@ -21,11 +21,10 @@ from rich.console import Console
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
-from tunekit.data.cache import open_split
-from tunekit.data.dataset import load_data_config
 from tunekit.data.labels import summarize
+from tunekit.data.sources import open_sources
 from tunekit.errors import RunFolderError, TrainingError, TunekitError
-from tunekit.models.weights import check_model
+from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
@@ -83,7 +82,7 @@ def tune(args: TuneArgs) -> Run:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
     machine = available()
     slots = plan_slots(args, machine)
-    check_model(args.model)
+    check_model(args.model, args.pretrained)
     data = _look_at_data(args)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     new = folder is None
@@ -112,11 +111,9 @@ def _say(text: str) -> None:
 
 def _look_at_data(args: TuneArgs) -> Data:
     """Checks both splits before anything starts, and decodes them once for all trials."""
-    config = load_data_config(args.data)
-    training = open_split(config, "train", args.imgsz, args.cache, args.fraction)
-    validation = open_split(config, "val", args.imgsz, args.cache)
-    problems = summarize([*training.problems, *validation.problems])
-    return Data(list(config.names), len(training), len(validation), problems)
+    sources = open_sources(args)
+    problems = summarize([*sources.train.problems, *sources.val.problems])
+    return Data(list(sources.names), len(sources.train), len(sources.val), problems)
 
 
 def _new_plan(args: TuneArgs, data: Data, slots: Slots) -> Plan:

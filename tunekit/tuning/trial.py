@@ -27,7 +27,7 @@ from tunekit.errors import CheckpointError, RunFolderError, TunekitError
 from tunekit.tuning.plan import Plan
 
 if TYPE_CHECKING:
-    from tunekit.training.engine import EpochResult
+    from tunekit.training.result import EpochResult
 
 ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
@@ -107,10 +107,13 @@ class Training:
                 self.recorder.start()
         else:
             self.recorder.start()
-        self._epochs: Iterator[EpochResult] = self.engine.epochs()
+        self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
+
+    def _note(self, text: str) -> None:
+        self.note = text if self.note is None else f"{self.note}; {text}"
 
     def next(self) -> dict[str, Any]:
-        """Train and record an epoch; its result."""
+        """Train and record an epoch; its result. What the training says on the way goes along as its note."""
         result = next(self._epochs, None)
         common = {"epochs": self.engine.args.epochs, "note": self.note}
         self.note = None
@@ -121,7 +124,6 @@ class Training:
                 "fitness": self.engine.best_fitness,
                 "finished": True,
             }
-        self.recorder.record(result)
         finished = self.engine.finished
         return {
             **common,

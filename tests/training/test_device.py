@@ -1,0 +1,97 @@
+"""Which devices a training gets, alone and with several workers, on machines with and without GPUs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tunekit.errors import ResourceError
+from tunekit.training.device import autocast_dtype, available_cores, select_device, worker_devices
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Makes this machine look as if it had so many GPUs."""
+
+    def there_are(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Model T")
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return there_are
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "selected"),
+    [
+        (0, None, "cpu"),
+        (0, "cpu", "cpu"),
+        (2, None, "cuda:0"),
+        (2, "CPU", "cpu"),
+        (2, "cuda", "cuda:0"),
+        (2, "1", "cuda:1"),
+        (2, "cuda:1", "cuda:1"),
+    ],
+)
+def test_a_device_is_the_named_one_or_the_best_there_is(gpus, count, device, selected):
+    gpus(count)
+    assert select_device(device) == torch.device(selected)
+
+
+@pytest.mark.parametrize("device", ["2", "cuda:2", "mps", "tpu", "cuda:x", "", "-1"])
+def test_a_device_that_is_not_there_is_told_with_those_that_are(gpus, device):
+    gpus(2)
+    with pytest.raises(ResourceError, match=r"this machine has cpu, 0 \(Model T\), 1 \(Model T\)"):
+        select_device(device)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "chosen"),
+    [
+        (None, None, ("cuda:0",)),
+        (None, 1, ("cuda:0",)),
+        (None, 3, ("cuda:0", "cuda:1", "cuda:2")),
+        ("cuda", 2, ("cuda:0", "cuda:1")),
+        ("1", None, ("cuda:1",)),
+        ("1,3", None, ("cuda:1", "cuda:3")),
+        ("3,1", 2, ("cuda:3", "cuda:1")),
+        ("cpu", None, ("cpu",)),
+        ("cpu", 2, ("cpu", "cpu")),
+    ],
+)
+def test_workers_get_the_named_gpus_or_the_first_ones(gpus, device, workers, chosen):
+    gpus(4)
+    assert worker_devices(device, workers) == chosen
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "told"),
+    [
+        ("0,1", 3, "workers=3 does not fit device=0,1"),
+        ("0,7", None, "device=7 is not there"),
+        ("1", 2, "name all the GPUs, as in device=0,1"),
+        (None, 5, "device=4 is not there"),
+        ("0,", None, "is not there"),
+    ],
+)
+def test_workers_that_do_not_fit_the_gpus_are_refused(gpus, device, workers, told):
+    gpus(4)
+    with pytest.raises(ResourceError, match=told):
+        worker_devices(device, workers)
+
+
+def test_two_gpus_on_a_machine_without_any_are_refused(gpus):
+    gpus(0)
+    with pytest.raises(ResourceError, match=r"device=0 is not there: this machine has cpu, no CUDA GPU"):
+        worker_devices("0,1", None)
+
+
+def test_without_a_gpu_workers_share_the_cpu(gpus):
+    gpus(0)
+    assert worker_devices(None, 2) == ("cpu", "cpu")
+
+
+def test_amp_can_be_switched_off_and_cores_are_counted():
+    assert autocast_dtype(torch.device("cpu"), amp=False) is None
+    assert available_cores() >= 1

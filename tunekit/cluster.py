@@ -1,0 +1,71 @@
+"""The Ray that processes run on: the one this process is already joined to, or a local one for a while.
+
+A Ray that was there before (a notebook's) is used and never shut down. Knows nothing of what runs on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from tunekit.errors import ResourceError
+
+# What Ray and its workers read from the environment, whatever runs.
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the user's folder
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+GPUS = "CUDA_VISIBLE_DEVICES"
+STORE_BYTES = 100 * 1024**2  # Ray's object store: workers share images through files, not through it
+
+
+@contextmanager
+def running_ray(cores: int, gpus: int, settings: Mapping[str, str]) -> Iterator[None]:
+    """A Ray while the block runs; a new one has `cores` and `gpus`. `settings` go into the environment."""
+    with _environment({**SETTINGS, **settings}):
+        if ray.is_initialized():
+            yield
+            return
+        try:
+            ray.init(
+                address="local",  # without it Ray may join whatever an old file names, and refuse num_cpus
+                num_cpus=cores,
+                num_gpus=gpus,
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+        except Exception as fault:  # a node that does not come up is told as a bare Exception
+            ray.shutdown()
+            first = (str(fault).splitlines() or [type(fault).__name__])[0]
+            raise ResourceError(
+                f"Ray did not start: {first} Its words are in the run's ray.log; on a busy machine, try again"
+            ) from fault
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def gpu_names(numbers: Iterable[int], seen: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES must say to show these GPUs only; `numbers` count those `seen` so far."""
+    names = seen.split(",") if seen else None
+    return ",".join(names[number] if names else str(number) for number in numbers)
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

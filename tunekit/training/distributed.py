@@ -1,0 +1,260 @@
+"""Several processes train one model: a run folder and a device for each of them in, the trained folder out.
+
+Ray Train's TorchTrainer starts the processes (worker.py), and starts them again when one dies. Then they go
+on from weights/last.pt, so that a death costs the epoch it came in and nothing else. Here is the user's side:
+what the workers say is said, what they find wrong is raised, Ctrl-C ends them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.exceptions import RayError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunekit.args import TrainArgs
+from tunekit.cluster import GPUS, gpu_names, running_ray
+from tunekit.errors import ArgumentError, CheckpointError, ResourceError, TrainingError, TunekitError
+from tunekit.models.weights import read_checkpoint
+from tunekit.training.device import available_cores
+from tunekit.training.result import EpochResult
+from tunekit.training.worker import LOOK_SECONDS, Began, Died, Job, Judge, WorkerFault, work
+from tunekit.tuning.control import Control
+from tunekit.tuning.terminal import chatter_to
+
+MOST_DEATHS = 3
+LEAVING_SECONDS = 30.0
+SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_SECONDS),
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, and deaths are noticed without it
+}
+
+
+def check_workers(args: TrainArgs, devices: tuple[str, ...]) -> None:
+    """Raise ResourceError or ArgumentError where so many workers cannot train. Costs nothing."""
+    workers, cuda = len(devices), devices[0].startswith("cuda")
+    if 1 <= args.batch < workers:
+        raise ArgumentError(f"batch={args.batch}: {workers} workers need at least an image each")
+    if (cuda and len(set(devices)) < workers) or len({device.partition(":")[0] for device in devices}) > 1:
+        raise ResourceError(f"device={args.device}: each GPU once, and nothing beside GPUs")
+    cores, gpus, whose = available_cores(), len(devices), "this machine"
+    if ray.is_initialized():
+        if cuda and "," in (args.device or ""):
+            raise ResourceError(
+                f"device={args.device}: the Ray that runs already gives workers the GPUs it likes; "
+                f"write workers={workers} instead"
+            )
+        resources = ray.cluster_resources()
+        cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        whose = "the Ray that runs already"
+    if cuda and gpus < workers:
+        raise ResourceError(f"{workers} workers need a GPU each, and {whose} has {gpus}")
+    if not cuda and cores < workers:
+        raise ResourceError(
+            f"workers={workers}: each needs a CPU core, and {whose} has {cores}; one worker uses them all"
+        )
+
+
+def train_on_workers(
+    args: TrainArgs,
+    devices: tuple[str, ...],
+    folder: Path,
+    *,
+    resume: bool,
+    say: Callable[[str], object],
+    on_epoch: Callable[[EpochResult], object] | None,
+) -> TrainArgs:
+    """Train in `folder` with a worker on each of `devices`; returns the arguments with nothing left open.
+
+    `say` and `on_epoch` are called here while the workers train. Raises what a worker found wrong,
+    TrainingError when workers keep dying, and KeyboardInterrupt after Ctrl-C.
+    """
+    check_workers(args, devices)
+    cuda, joined = devices[0].startswith("cuda"), ray.is_initialized()
+    settings = SETTINGS
+    if cuda:
+        numbers = [int(device.partition(":")[2]) for device in devices]
+        settings = {**SETTINGS, GPUS: gpu_names(numbers, os.environ.get(GPUS))}
+    control = Control()
+    with (
+        chatter_to(folder / "ray.log") as terminal,
+        control.catching_interrupts(),
+        tempfile.TemporaryDirectory(prefix="tunekit-") as scratch,
+    ):
+        listener = _Listener(folder, len(devices), say, on_epoch, terminal)
+        with running_ray(available_cores(), len(devices) if cuda else 0, settings):
+            words = _queue()
+            group = _Group(Job(args, folder, resume, Path.cwd(), words), devices, scratch)
+            try:
+                while group.working and not control.interrupted:
+                    listener.hear(words)
+                while not control.interrupted and listener.hear(words):
+                    pass  # the last words of a group that is gone
+            except RayError as fault:
+                raise TrainingError(f"Ray broke down: {_first_line(fault)}; {_way_on(folder)}") from fault
+            finally:
+                group.leave(listener.worker, wait=joined)
+        if control.interrupted:
+            listener.say(f"interrupted; {_way_on(folder)}")
+            raise KeyboardInterrupt
+        group.raise_fault(folder)
+    if listener.args is None:
+        raise TrainingError(f"the workers ended without a word; see {folder / 'ray.log'}")
+    return listener.args.model_copy(update={"device": devices[0]})
+
+
+class _Listener:
+    """Passes on what the workers say, and remembers what is needed later."""
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        say: Callable[[str], object],
+        on_epoch: Callable[[EpochResult], object] | None,
+        terminal: TextIO,
+    ) -> None:
+        self.args: TrainArgs | None = None
+        self.worker: Any = None
+        self._folder, self._workers = folder, workers
+        self._say, self._on_epoch = say, on_epoch
+        self._terminal = terminal
+        self._said: set[str] = set()
+        self._deaths = 0
+
+    def say(self, text: str) -> None:
+        with redirect_stdout(self._terminal):
+            self._say(text)
+
+    def hear(self, words: Queue) -> bool:
+        """Wait a moment for one word; whether one came."""
+        try:
+            word = words.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            return False
+        if isinstance(word, str):
+            if word not in self._said:  # a second group begins with the words of the first
+                self._said.add(word)
+                self.say(word)
+        elif isinstance(word, Began):
+            self.args, self.worker = word.args, word.worker
+        elif isinstance(word, Died):
+            self._deaths += 1
+            if self._deaths <= MOST_DEATHS:
+                self.say(self._epitaph(word))
+        elif self._on_epoch is not None:
+            with redirect_stdout(self._terminal):
+                self._on_epoch(word)
+        return True
+
+    def _epitaph(self, word: Died) -> str:
+        who = "worker " + " and ".join(map(str, word.workers)) + f" of {self._workers}"
+        return (
+            f"{who} died (killed, or out of memory): all start again and go on from epoch "
+            f"{_last_epoch(self._folder) + 1}"
+        )
+
+
+class _Group:
+    """The workers as Ray Train runs them: `fit()` in a thread, for it can neither report nor be stopped."""
+
+    def __init__(self, job: Job, devices: tuple[str, ...], scratch: str) -> None:
+        cuda = devices[0].startswith("cuda")
+        cores = int(ray.cluster_resources().get("CPU", 0)) // len(devices)
+        self._words = job.words
+        self._trainer = ray.train.torch.TorchTrainer(
+            lambda: work(job),
+            torch_config=ray.train.torch.TorchConfig(backend="nccl" if cuda else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=len(devices),
+                use_gpu=cuda,
+                resources_per_worker={"CPU": cores, **({"GPU": 1} if cuda else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name="train",
+                storage_path=scratch,
+                failure_config=ray.train.FailureConfig(
+                    max_failures=MOST_DEATHS,
+                    controller_failure_limit=MOST_DEATHS,  # type: ignore[call-arg] # mypy sees an older one
+                ),
+                callbacks=[Judge(job.words)],  # type: ignore[list-item]
+            ),
+        )
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._fit, daemon=True)
+        self._thread.start()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except Exception as fault:  # noqa: BLE001 - raise_fault tells it
+            self._fault = fault
+
+    @property
+    def working(self) -> bool:
+        return self._thread.is_alive()
+
+    def leave(self, worker: Any, *, wait: bool) -> None:
+        """End what still runs. Without the queue the workers fail, and nothing starts them again.
+
+        `worker`: the first one, if it is known. Without `wait` Ray itself is about to be shut down.
+        """
+        self._words.shutdown(force=True)
+        if not self.working or not wait:
+            return
+        if worker is not None:
+            ray.kill(worker)
+        self._thread.join(LEAVING_SECONDS)
+
+    def raise_fault(self, folder: Path) -> None:
+        """Raise what ended the group, if it was not the end of the training."""
+        if self._fault is None:
+            return
+        fault = self._fault
+        inner = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
+        if isinstance(inner, (TunekitError, WorkerFault)):
+            raise inner
+        what = (
+            f"workers died {MOST_DEATHS + 1} times, as if memory ran out"
+            if isinstance(fault, ray.train.WorkerGroupError)
+            else f"the workers cannot be kept running: {_first_line(inner)}"
+        )
+        raise TrainingError(f"{what}; {folder / 'ray.log'} has Ray's words; {_way_on(folder)}") from fault
+
+
+def _queue() -> Queue:
+    """A queue in a process of this machine, so that no other one's end takes it away."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _last_epoch(folder: Path) -> int:
+    """The epoch after which a new group goes on."""
+    try:
+        state = read_checkpoint(folder / "weights" / "last.pt").extra.get("training")
+    except CheckpointError:
+        return 0
+    return int(state["epoch"]) if isinstance(state, dict) else 0
+
+
+def _way_on(folder: Path) -> str:
+    done = _last_epoch(folder)
+    if not done:
+        return "there is no checkpoint to go on with"
+    return f"{done} epoch{'s are' if done > 1 else ' is'} done; go on with: tunekit train resume={folder}"
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0]

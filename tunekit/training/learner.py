@@ -1,0 +1,129 @@
+"""A model and all that changes it: batches in, losses out, and weights that are a little better.
+
+Holds the model, its running average, the optimizer and the gradients that wait for the next step. Knows
+nothing of epochs, data sets or validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from tunekit.args import TrainArgs
+from tunekit.data.loader import Batch
+from tunekit.errors import CheckpointError
+from tunekit.models.build import DetectionModel
+from tunekit.models.freeze import frozen_modules
+from tunekit.models.heads import HeadOutput
+from tunekit.training.device import autocast_dtype
+from tunekit.training.ema import WeightAverage
+from tunekit.training.multiscale import rescaled
+from tunekit.training.optim import build_optimizer
+from tunekit.training.ranks import Ranks
+
+CLIP_NORM = 10.0
+
+Loss = Callable[[HeadOutput, Batch], tuple[Tensor, Tensor]]
+
+
+class Learner:
+    """One model in training, on one device; one of several copies when `ranks` says so."""
+
+    def __init__(self, model: DetectionModel, args: TrainArgs, device: torch.device, ranks: Ranks) -> None:
+        """`model` is on `device` already. `args` are resolved: they name an optimizer and a batch."""
+        if args.sync_bn and ranks.world > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.device, self.model = device, model
+        self.held_norms: tuple[nn.Module, ...] = frozen_modules(model, args.freeze)  # keep their statistics
+        self.average = WeightAverage(model)
+        self.optimizer = build_optimizer(model, args)
+        self.amp_dtype = autocast_dtype(device, args.amp)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype is torch.float16)
+        self._ranks = ranks
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._module = _distributed(model, device, ranks)
+        self._forward = torch.compile(self._module) if args.compile else self._module
+        self._since_step = 0  # batches whose gradients wait for the next optimizer step
+
+    def train_mode(self) -> None:
+        self.model.train()
+        for norm in self.held_norms:
+            norm.eval()
+
+    def learn(self, batch: Batch, loss: Loss, *, accumulate: int, last: bool, size: int | None) -> Tensor:
+        """Gradients of one batch, and a step when `accumulate` batches have come. Returns the loss's parts.
+
+        `last`: of the epoch; gradients that then still wait are the same on every worker, so that they can be
+        saved. `size`: the long side to rescale the images to (multi_scale).
+        """
+        steps = self._since_step + 1 >= accumulate
+        with record_function("forward"):
+            dtype = self.amp_dtype or torch.float32
+            images = batch.images.to(self.device, non_blocking=True).to(dtype).div_(255)
+            if size is not None:
+                images, batch = rescaled(images, batch, size, max(self.model.stride))
+            if isinstance(self._module, nn.parallel.DistributedDataParallel):
+                self._module.require_backward_grad_sync = steps or last
+            with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+                output = self._forward(images)
+        with record_function("loss"):
+            total, parts = loss(output, batch)
+        with record_function("backward"):
+            # Workers' gradients are averaged; the loss is normalised over all of them, so it wants their sum.
+            self.scaler.scale(total * self._ranks.world).backward()
+        self._since_step += 1
+        if steps:
+            with record_function("step"):
+                self._step()
+        return parts
+
+    def _step(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP_NORM, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.average.update()
+        self._since_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs: plain data and tensors."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "since_step": self._since_step,
+            "gradients": [p.grad for p in self._parameters] if self._since_step else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken. Raises CheckpointError if it is of another model."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as fault:
+            reason = " ".join(str(fault).split())[:200]
+            raise CheckpointError(
+                f"the checkpoint is not of this training ({self.model.spec.name}): {reason}"
+            ) from fault
+        self.average.updates = state["updates"]
+        self.scaler.load_state_dict(state["scaler"])
+        self._since_step = state["since_step"]
+        self.optimizer.zero_grad()
+        if self._since_step:
+            for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
+                parameter.grad = None if gradient is None else gradient.to(self.device)
+
+
+def _distributed(model: DetectionModel, device: torch.device, ranks: Ranks) -> nn.Module:
+    if ranks.world == 1:
+        return model
+    devices = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)

@@ -1,0 +1,110 @@
+"""One of the processes that train a model together, and who judges their faults: what runs inside Ray Train.
+
+In: a Job. Out, through its queue: what the first worker says and records. Every worker has an engine of its
+own and runs the same session; only the first is heard. When one fails, Ray starts all of them again, unless
+Judge says no.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.queue import Queue
+
+from tunekit.args import TrainArgs
+from tunekit.errors import TunekitError
+from tunekit.training.device import available_cores
+from tunekit.training.ranks import Ranks
+
+LOOK_SECONDS = 0.5  # between Ray's looks at the workers
+ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker is told."""
+
+    args: TrainArgs
+    folder: Path
+    resume: bool
+    directory: Path  # the user's working directory, which relative paths are meant from
+    words: Queue  # takes lines for the user, EpochResults, Began and Died
+
+
+@dataclass(frozen=True)
+class Began:
+    """A group is up and has built its engines."""
+
+    args: TrainArgs  # with all that was left open
+    worker: Any  # the first one's actor
+
+
+@dataclass(frozen=True)
+class Died:
+    """The numbers of the workers, from 1, whose processes are gone."""
+
+    workers: tuple[int, ...]
+
+
+class WorkerFault(Exception):
+    """A fault that is not the user's to mend. Its text is the traceback in the worker."""
+
+
+def work(job: Job) -> None:
+    """A worker's whole life."""
+    from tunekit.training.engine import Engine  # here: who only starts workers needs no trainer
+    from tunekit.training.finish import draw_beginning
+    from tunekit.training.session import run_session
+
+    os.chdir(job.directory)
+    context = ray.train.get_context()
+    ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    mine = {
+        "device": str(ray.train.torch.get_device()),
+        "workers": ranks.world,
+        "threads": job.args.threads or max(available_cores() // context.get_local_world_size(), 1),
+    }
+    try:
+        with closing(Engine(job.args.model_copy(update=mine), ranks)) as engine:
+            # A group that follows one that died finds more than there was at the beginning.
+            resume = ranks.share(job.resume or (job.folder / "weights" / "last.pt").exists())
+            if ranks.first:
+                job.words.put(Began(engine.args, ray.get_runtime_context().current_actor))
+                if engine.args.plots and not resume:
+                    draw_beginning(engine, job.folder)
+            on_epoch = job.words.put if ranks.first else None
+            run_session(engine, job.folder, resume=resume, say=job.words.put, on_epoch=on_epoch)
+    except TunekitError:
+        raise
+    except Exception:  # noqa: BLE001 - told with its traceback
+        # Perhaps the echo of another worker's death. Ray is about to notice that one, and ends this one then.
+        time.sleep(ECHO_SECONDS)
+        raise WorkerFault(traceback.format_exc()) from None
+
+
+class Judge(ray.train.UserCallback):
+    """Runs in Ray's controller of the group. What it raises ends the training; else the group starts again.
+
+    Only a death is worth that: a mistake would be made again.
+    """
+
+    def __init__(self, words: Queue) -> None:
+        self._words = words
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for fault in worker_exceptions.values():
+            if isinstance(fault, TunekitError):
+                raise fault
+        dead = [rank + 1 for rank, fault in worker_exceptions.items() if not isinstance(fault, WorkerFault)]
+        if not dead:
+            raise next(iter(worker_exceptions.values()))
+        self._words.put(Died(tuple(dead)))
