@@ -80,8 +80,7 @@ def peer_answer(
     job = {"make": options.models, "files": files, "image": str(folder / "image.npy"), "folder": str(place)}
     environment = common.peer_environment(place)
     own = [] if version is None else [version]
-    if version is not None:
-        environment["PYTHONPATH"] = os.pathsep.join(str(path.resolve()) for path in [*own, *options.beside])
+    environment["PYTHONPATH"] = os.pathsep.join(str(path.resolve()) for path in [*own, *options.beside])
     return common.run_worker(options.peer_python, "peer/checkpoints.py", job, folder, name, environment)
 
 

@@ -22,7 +22,7 @@ def test_the_chosen_gpus_are_counted_among_those_that_are_seen(seen, names):
 def test_a_ray_that_does_not_come_up_is_told_and_the_environment_is_as_before(monkeypatch):
     def broken(**settings):
         assert os.environ["TUNEKIT_TEST"] == "inside"
-        raise RuntimeError("The node did not come up.\nMore words.")
+        raise RuntimeError("The node did not come up\nMore words.")
 
     monkeypatch.setattr(ray, "init", broken)
     monkeypatch.setenv("TUNEKIT_TEST", "outside")

@@ -42,8 +42,11 @@ def running_ray(cores: int, gpus: int, settings: Mapping[str, str]) -> Iterator[
         except Exception as fault:  # a node that does not come up is told as a bare Exception
             ray.shutdown()
             first = (str(fault).splitlines() or [type(fault).__name__])[0]
+            way = "on a busy machine, try again"
+            if "AF_UNIX" in first:  # its sockets are files, whose paths may not be long
+                way = "let RAY_TMPDIR name a folder with a short path"
             raise ResourceError(
-                f"Ray did not start: {first} Its words are in the run's ray.log; on a busy machine, try again"
+                f"Ray did not start: {first}. Its words are in the run's ray.log; {way}"
             ) from fault
         try:
             yield

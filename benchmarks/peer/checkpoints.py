@@ -33,7 +33,7 @@ def made(name: str, folder: Path) -> list[Path]:
     torch.manual_seed(0)
     try:
         model = DetectionModel(f"{name}.yaml", verbose=False)
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, AssertionError):
         return []  # this version does not have the model yet
     model.names = {number: f"class {number}" for number in range(80)}
     for module in model.modules():
@@ -90,13 +90,14 @@ def saver() -> Any:
 
 @torch.no_grad()
 def outputs(file: Path, image: torch.Tensor) -> dict[str, np.ndarray]:
-    content = torch.load(file, map_location="cpu")
+    content = loaded(file)
     model = (content.get("ema") or content["model"]).float().eval()
     found = {}
     head = model.model[-1]
     if "one2one_cv2" in head._modules:
         twin = copy.deepcopy(model)
-        twin.model[-1].end2end = True
+        if not twin.model[-1].end2end:
+            twin.model[-1].end2end = True
         found["one_to_one"] = first(twin(image))[0].numpy()
         for name in ("one2one_cv2", "one2one_cv3"):  # without them the other branches answer
             head._modules.pop(name)
@@ -105,6 +106,16 @@ def outputs(file: Path, image: torch.Tensor) -> dict[str, np.ndarray]:
     found["boxes"] = torch.cat((centre - half, centre + half), 1).float().numpy()
     found["scores"] = raw[4:].T.numpy()
     return found
+
+
+def loaded(file: Path) -> dict[str, Any]:
+    """A newer version knows where an older one's modules went."""
+    try:
+        read = importlib.import_module("ultralytics.nn.tasks").torch_safe_load
+    except AttributeError:
+        return torch.load(file, map_location="cpu")
+    answer = read(str(file))
+    return answer[0] if isinstance(answer, tuple) else answer
 
 
 def first(answer: Any) -> torch.Tensor:

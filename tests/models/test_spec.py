@@ -115,6 +115,14 @@ def test_the_class_branch_follows_the_modules_of_the_table(tmp_path: Path) -> No
     assert "model.7.cv3.0.0.0.conv.weight" in modern.state_dict()
 
 
+def test_a_table_may_choose_another_class_branch(tmp_path: Path) -> None:
+    keys = "cls_depthwise: true\ncls_width: 24\n"
+    head = build_model(load_spec(write(tmp_path, keys + TINY)), ["a"], seed=0).head
+    assert [branch[0][1].conv.out_channels for branch in head.cv3] == [24, 24]
+    text = "cls_depthwise: false\n" + tiny_with("C2f", "C3k2")
+    assert "cv3.0.0.conv.weight" in build_model(load_spec(write(tmp_path, text)), ["a"]).head.state_dict()
+
+
 @pytest.mark.parametrize(
     ("args", "key", "active"),
     [
@@ -253,6 +261,8 @@ def test_args_that_torch_refuses_name_the_layer(tmp_path: Path) -> None:
         (f"end2end: 2\n{TINY}", ":1: end2end must be true or false, not 2"),
         (f"# mine\nend2end: yes please\n{TINY}", ":2: end2end must be true or false, not 'yes please'"),
         (f"sppf_act: 1\n{TINY}", ":1: sppf_act must be true or false, not 1"),
+        (f"cls_depthwise: 1\n{TINY}", ":1: cls_depthwise must be true or false, not 1"),
+        (f"cls_width: 0\n{TINY}", ":1: cls_width must be a whole number from 1, not 0"),
         (f"reg_max: 2.5\n{TINY}", ":1: reg_max must be a whole number from 1, not 2.5"),
         (f"reg_max: 0\n{TINY}", ":1: reg_max must be a whole number from 1, not 0"),
     ],

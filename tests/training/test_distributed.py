@@ -113,6 +113,7 @@ def test_a_training_on_two_workers_works_as_it_is_typed(tmp_path):
     run.assert_nothing_is_left()
 
 
+MARK = "TUNEKIT_TEST"
 NEW = ("data=set/data.yaml", "model=yolo11p.yaml", "imgsz=64", "batch=4", "name=together")
 
 
@@ -127,7 +128,7 @@ class Typed:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tunekit", "train", "workers=2", "device=cpu", *words],
             cwd=place,
-            env={**os.environ, "TMPDIR": str(place / "scratch"), "TUNEKIT_TEST": self._mark},
+            env={**os.environ, "TMPDIR": str(place / "scratch"), "RAY_TMPDIR": "/tmp", MARK: self._mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -147,7 +148,7 @@ class Typed:
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
-                    if f"TUNEKIT_TEST={self._mark}" in (entry / "environ").read_text():
+                    if f"{MARK}={self._mark}" in (entry / "environ").read_text():
                         left.append((entry / "cmdline").read_text().replace("\0", " "))
                 except (OSError, UnicodeDecodeError):
                     continue

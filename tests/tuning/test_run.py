@@ -191,7 +191,7 @@ def test_a_resume_of_something_else_says_what_it_is(finished, place):
 
 
 def test_a_model_that_cannot_be_built_is_told_before_anything_is_made(place):
-    with pytest.raises(ModelError, match=r"did you mean yolo11n\.yaml"):
+    with pytest.raises(ModelError, match=r"did you mean yolo26n\.yaml"):
         search(model="yolo12n.yaml", name="nothing")
     with pytest.raises(CheckpointError, match=r"none\.pt"):
         search(model="none.pt", name="nothing")

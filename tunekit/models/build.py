@@ -108,7 +108,15 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 def _module(layer: Layer, table: Table, nc: int) -> nn.Module:
     if layer.module == "Detect":
-        return Detect(nc, layer.channels, layer.args, table.reg_max, table.depthwise_classes, table.end2end)
+        return Detect(
+            nc,
+            layer.channels,
+            layer.args,
+            table.reg_max,
+            depthwise=table.depthwise_classes,
+            class_width=table.class_width,
+            end2end=table.end2end,
+        )
     kind = SCALED[layer.module][0] if layer.module in SCALED else OTHERS[layer.module]
     if layer.copies == 1:
         return kind(*layer.args)

@@ -51,7 +51,7 @@ class DFL(nn.Module):
 
 class Detect(nn.Module):
     """Per level a box and a class branch. `depthwise`: YOLO11's class branch; else YOLOv8's plain one.
-    `end2end`: a second pair of branches, one_to_one."""
+    `class_width`: its channels where they do not follow from the classes. `end2end`: a second head, too."""
 
     def __init__(
         self,
@@ -59,8 +59,10 @@ class Detect(nn.Module):
         channels: Sequence[int],
         strides: Sequence[int],
         reg_max: int,
+        *,
         depthwise: bool,
-        end2end: bool = False,
+        class_width: int | None,
+        end2end: bool,
     ) -> None:
         super().__init__()
         self.nc = nc
@@ -68,7 +70,7 @@ class Detect(nn.Module):
         self.end2end = end2end
         self.strides = tuple(strides)
         hidden_box = max(16, channels[0] // 4, 4 * reg_max)
-        hidden_cls = max(channels[0], min(nc, 100))
+        hidden_cls = class_width or max(channels[0], min(nc, 100))
         self.cv2 = nn.ModuleList(
             nn.Sequential(
                 Conv(c, hidden_box, 3), Conv(hidden_box, hidden_box, 3), nn.Conv2d(hidden_box, 4 * reg_max, 1)

@@ -48,14 +48,16 @@ class Table:
     reg_max: int  # bins of a box side's distribution; 1: the side itself, without a distribution
     end2end: bool  # whether the head has a second pair of branches, which needs no NMS
     depthwise_classes: bool  # YOLO11's class branch, chosen by the presence of C3k2 as in the reference
+    class_width: int | None  # channels inside the class branch; None: as follows from the classes
     activation: nn.Module | None  # instead of SiLU
 
 
 def read_table(table: dict[str, Any], scale: str) -> Table:
     scaling = _scaling(table, scale)
     rows = _rows(table)
-    reg_max, activation = _reg_max(table), _activation(table.get("activation"))
+    reg_max, activation = _count(table, "reg_max") or 16, _activation(table.get("activation"))
     end2end, sppf_act = _switch(table, "end2end"), _switch(table, "sppf_act")
+    depthwise, class_width = _switch(table, "cls_depthwise"), _count(table, "cls_width")
     layers: list[Layer] = []
     for index, row in enumerate(rows):
         try:
@@ -66,15 +68,17 @@ def read_table(table: dict[str, Any], scale: str) -> Table:
             raise TableFault("Detect must be the last layer", index)
     if layers[-1].module != "Detect":
         raise TableFault(f"the last layer must be Detect, not {layers[-1].module}", len(rows) - 1)
-    modern = any(layer.module == "C3k2" for layer in layers)
-    return Table(tuple(layers), reg_max, bool(end2end), modern, activation)
+    if depthwise is None:
+        depthwise = any(layer.module == "C3k2" for layer in layers)
+    return Table(tuple(layers), reg_max, bool(end2end), depthwise, class_width, activation)
 
 
-def _reg_max(table: dict[str, Any]) -> int:
-    bins = table.get("reg_max", 16)
-    if not is_int(bins, 1):
-        raise TableFault(f"reg_max must be a whole number from 1, not {bins!r}", key="reg_max")
-    return int(bins)
+def _count(table: dict[str, Any], key: str) -> int | None:
+    """The value of a key that is a whole number from 1; None where the table leaves it open."""
+    value = table.get(key)
+    if value is not None and not is_int(value, 1):
+        raise TableFault(f"{key} must be a whole number from 1, not {value!r}", key=key)
+    return value
 
 
 def _switch(table: dict[str, Any], key: str) -> bool | None:

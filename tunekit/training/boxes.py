@@ -1,8 +1,8 @@
 """Box sides as the head predicts them: decoding, and how far they are from the truth.
 
 In: raw box predictions (P, 4 * reg_max) around anchors, everything in units of the stride. Out: boxes, and
-the loss of their sides. Where reg_max is above 1 a side is the expectation of a distribution over so many bins
-(distribution focal loss, arXiv 2006.04388); where it is 1 the prediction is the side (YOLO26).
+the loss of their sides. Where reg_max is above 1 a side is the expectation of a distribution over so many
+bins (distribution focal loss, arXiv 2006.04388); where it is 1 the prediction is the side (YOLO26).
 """
 
 from __future__ import annotations

@@ -24,9 +24,10 @@ from tunekit.evaluation.validator import LOSS_PARTS, Evaluation, evaluate
 from tunekit.models.start import check_model, starting_model
 from tunekit.training.autobatch import measured_batch
 from tunekit.training.device import autocast_dtype, available_cores, select_device, set_determinism
+from tunekit.training.ema import WeightAverage
 from tunekit.training.feed import train_loader, val_loader
 from tunekit.training.learner import Learner
-from tunekit.training.loss import make_loss
+from tunekit.training.loss import DetectionLoss, EndToEndLoss, alone, make_loss
 from tunekit.training.multiscale import random_size
 from tunekit.training.optim import Schedule
 from tunekit.training.ranks import ALONE, Ranks
@@ -86,7 +87,7 @@ class Engine:
         self.recoveries = 0  # epochs that were lost to a loss that is no number; they are drawn anew
 
     @property
-    def average(self) -> Any:
+    def average(self) -> WeightAverage:
         """The averaged weights, which are validated and kept."""
         return self.learner.average
 
@@ -143,7 +144,7 @@ class Engine:
         args, learner, stride = self.args, self.learner, max(self.model.stride)
         learner.train_mode()
         schedule = Schedule(args, len(self.train_loader), self.planned)
-        loss = self._loss(self.epoch)
+        loss = self._loss(self.epoch, self.ranks.total)
         mosaic = self.epoch < self.planned - args.close_mosaic
         parts: list[Tensor] = []
         rates: list[float] = []
@@ -174,19 +175,19 @@ class Engine:
             self.val_loader,
             device=self.device,
             amp_dtype=self.amp_dtype,
-            loss=self._loss(self.epoch - 1),
+            loss=self._loss(self.epoch - 1, alone),  # workers' validation batches differ in number
             ranks=self.ranks,
         )
 
-    def _loss(self, epoch: int) -> Any:
-        """The loss of `epoch`, counted from 0."""
+    def _loss(self, epoch: int, total: Callable[[Tensor], Tensor]) -> DetectionLoss | EndToEndLoss:
+        """The loss of `epoch`, counted from 0, normalised by what `total` makes of its parts."""
         return make_loss(
             self.args,
             self.model,
             self._counts,
             epoch=epoch,
             epochs=self.planned,
-            total=self.ranks.total,
+            total=total,
         )
 
     def _check_finite(self, parts: Tensor, rates: list[float]) -> None:

@@ -1,7 +1,7 @@
 """The processes that train one model together, as each of them sees it.
 
 In: small tensors and plain objects of this process. Out: what all of them make together. Alone, everything
-is what it was. Knows nothing of how the processes were started; `torch.distributed` must be up when world > 1.
+is what it was. Knows nothing of how the processes were started; torch.distributed is up where world > 1.
 """
 
 from __future__ import annotations
