@@ -13,6 +13,7 @@ from tunekit.args import ARGUMENTS, Arguments, TrainArgs, TuneArgs, ValArgs, tun
 from tunekit.checks import build_args, choices, limits
 from tunekit.errors import ArgumentError
 
+BATCHES = "must be a whole number from 1, or -1 or a share below 1 of the GPU's memory"
 EVERY_ARGUMENT = [(verb, name) for verb, kind in ARGUMENTS.items() for name in kind.model_fields]
 
 
@@ -77,11 +78,11 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"epochs": "many"}, "epochs=many: must be a whole number, at least 1"),
         (
             {"batch": "2.5"},
-            "batch=2.5: must be a whole number from 1, or -1 or a share",
+            f"batch=2.5: {BATCHES}",
         ),
         (
             {"batch": 2.5},
-            "batch=2.5: must be a whole number from 1, or -1 or a share",
+            f"batch=2.5: {BATCHES}",
         ),
         ({"epochs": None}, "epochs=None: must be a whole number, at least 1"),
         ({"lr0": "0"}, "lr0=0: must be above 0 and at most 1"),

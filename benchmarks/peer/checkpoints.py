@@ -2,11 +2,12 @@
 
     python checkpoints.py JOB.json RESULT.json
 
-Job: image (an .npy, float32 (1, 3, H, W) in 0..1), folder, and either make (names of models such as yolo11n,
-whose checkpoints are written into the folder) or files (checkpoints that exist). Result: version, and a row a
-checkpoint: name, file, outputs (an .npz: boxes (A, 4) xyxy pixels, scores (A, nc), and of an end-to-end head
-one_to_one (300, 6)). Fresh weights get normalisation statistics and class outputs that spread, so that every
-weight shows in the outputs. Works in every version since 8.0.0.
+Job: image (an .npy, float32 (1, 3, H, W) in 0..1), folder, make (names of models such as yolo11n, whose
+checkpoints are written into the folder) and files (checkpoints that exist). Result: version, and a row a
+checkpoint: name, file, outputs (an .npz in float64: boxes (A, 4) xyxy pixels, scores (A, nc), and those of
+the head that needs no NMS, where there is one, as one_to_one_boxes and one_to_one_scores). Fresh weights get
+normalisation statistics and class outputs that spread, so that every weight shows in the outputs. Works in
+every version since 8.0.0.
 """
 
 from __future__ import annotations
@@ -90,22 +91,24 @@ def saver() -> Any:
 
 @torch.no_grad()
 def outputs(file: Path, image: torch.Tensor) -> dict[str, np.ndarray]:
+    """Computed in float64, so that what differs is not rounding."""
     content = loaded(file)
-    model = (content.get("ema") or content["model"]).float().eval()
-    found = {}
-    head = model.model[-1]
-    if "one2one_cv2" in head._modules:
-        twin = copy.deepcopy(model)
-        if not twin.model[-1].end2end:
-            twin.model[-1].end2end = True
-        found["one_to_one"] = first(twin(image))[0].numpy()
-        for name in ("one2one_cv2", "one2one_cv3"):  # without them the other branches answer
-            head._modules.pop(name)
-    raw = first(model(image))[0]  # (4 + nc, A): x, y of the centre, width, height, scores
-    centre, half = raw[:2].T.double(), raw[2:4].T.double() / 2
-    found["boxes"] = torch.cat((centre - half, centre + half), 1).float().numpy()
-    found["scores"] = raw[4:].T.numpy()
-    return found
+    model = (content.get("ema") or content["model"]).double().eval()
+    branches = model.model[-1]._modules
+    second = {name: branches.pop(f"one2one_{name}", None) for name in ("cv2", "cv3")}
+    found = decoded(model, image)
+    if second["cv2"] is None:
+        return found
+    branches.update(second)  # in the place of those that need NMS they answer in the same form
+    return {**found, **{f"one_to_one_{name}": values for name, values in decoded(model, image).items()}}
+
+
+def decoded(model: Any, image: torch.Tensor) -> dict[str, np.ndarray]:
+    answer = model(image.double())
+    raw = (answer[0] if isinstance(answer, tuple | list) else answer)[0]  # (4 + nc, A): centre, size, scores
+    centre, half = raw[:2].T, raw[2:4].T / 2
+    boxes = torch.cat((centre - half, centre + half), 1)
+    return {"boxes": boxes.numpy(), "scores": raw[4:].T.numpy()}
 
 
 def loaded(file: Path) -> dict[str, Any]:
@@ -116,10 +119,6 @@ def loaded(file: Path) -> dict[str, Any]:
         return torch.load(file, map_location="cpu")
     answer = read(str(file))
     return answer[0] if isinstance(answer, tuple) else answer
-
-
-def first(answer: Any) -> torch.Tensor:
-    return answer[0] if isinstance(answer, tuple | list) else answer
 
 
 def main() -> None:
@@ -133,7 +132,8 @@ def main() -> None:
     for number, file in enumerate(files):
         kept = folder / f"outputs-{number}.npz"
         np.savez(kept, **outputs(file, image))
-        rows.append({"name": file.stem, "file": str(file), "outputs": str(kept)})
+        told = file.stem if file.parent == folder else "/".join(file.parts[-3:])
+        rows.append({"name": told, "file": str(file), "outputs": str(kept)})
     Path(sys.argv[2]).write_text(json.dumps({"version": ultralytics.__version__, "rows": rows}))
 
 

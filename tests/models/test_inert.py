@@ -19,7 +19,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tunekit.models.inert import Refused, StandIn, StoredTensor, read_pickle
+from tunekit.models.inert import read_pickle
+from tunekit.models.permitted import Refused, StandIn, StoredTensor
 
 BEGIN = b"\x80\x02"
 
@@ -118,7 +119,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "ultralyticsx.evil": lambda: BEGIN + name("ultralyticsx", "evil") + b".",
     "torch.nn.modules": lambda: BEGIN + name("torch.nn", "modules") + b".",
     "torch._utils._rebuild_tensor": lambda: BEGIN + name("torch._utils", "_rebuild_tensor") + b".",
-    "tunekit.models.inert._CALLS": lambda: BEGIN + name("tunekit.models.inert", "_CALLS") + b".",
+    "tunekit.models.permitted.CALLS": lambda: BEGIN + name("tunekit.models.permitted", "CALLS") + b".",
     "copyreg._reconstructor": lambda: (
         BEGIN + name("copy_reg", "_reconstructor").replace(b"copy_", b"copy") + b"."
     ),

@@ -19,7 +19,7 @@ from tunekit.models.archive import SavedFile
 from tunekit.models.build import DetectionModel
 from tunekit.models.checkpoint import Checkpoint, described_model, with_class_branch
 from tunekit.models.fit import Unfit, check_numbers, check_places, check_rules
-from tunekit.models.inert import SCALARS, StandIn, StoredTensor
+from tunekit.models.permitted import SCALARS, StandIn, StoredTensor
 from tunekit.models.spec import ModelSpec
 
 TASKS = {

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tunekit.errors import CheckpointError
-from tunekit.models.inert import MOST_BYTES, MOST_STEPS, SCALARS, Refused, Storage, StoredTensor, read_pickle
+from tunekit.models.inert import MOST_BYTES, MOST_STEPS, read_pickle
+from tunekit.models.permitted import SCALARS, Refused, Storage, StoredTensor
 
 BEGINS = b"PK\x03\x04"
 # The number that PyTorch's files before version 1.6 begin with, as a pickle of protocol 2 holds it.
@@ -35,8 +36,9 @@ class SavedFile:
         self._storages: dict[str, Tensor] = {}
         self._archive = self._open()
         try:
-            self._members = self._checked_members()
+            self._members = self._sized_members()
             self._folder = self._find_folder()
+            self._check_packing()
             self._check_byte_order()
             self.content = self._read_content()
         except BaseException:
@@ -83,7 +85,7 @@ class SavedFile:
         except FileNotFoundError:
             raise CheckpointError(f"{self.path}: there is no such checkpoint file") from None
         except OSError as fault:
-            raise CheckpointError(f"cannot read checkpoint {self.path}: {fault.strerror or fault}") from fault
+            raise self._unreadable(fault) from fault
         if begin == OLD_BEGINS:
             raise CheckpointError(
                 f"{self.path} is in the format that PyTorch wrote before version 1.6: load it with PyTorch, "
@@ -93,21 +95,17 @@ class SavedFile:
             raise CheckpointError(f"{self.path} is not a checkpoint: no file of tunekit, nor of torch.save")
         try:
             return zipfile.ZipFile(self.path)
+        except OSError as fault:
+            raise self._unreadable(fault) from fault
         except DAMAGE as fault:
             raise self._damaged() from fault
 
-    def _checked_members(self) -> dict[str, zipfile.ZipInfo]:
+    def _sized_members(self) -> dict[str, zipfile.ZipInfo]:
         """By name. Sizes are checked here, so that reading one takes no more memory than the file has."""
         members = {info.filename: info for info in self._archive.infolist()}
         total = sum(info.file_size for info in members.values())
         if len(members) != len(self._archive.infolist()) or total > self.path.stat().st_size:
             raise self._damaged()
-        for info in members.values():
-            encrypted = info.flag_bits & 1
-            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or encrypted:
-                raise self._refusal(
-                    "it was packed anew, compressed or encrypted, which torch.save does not do"
-                )
         return members
 
     def _find_folder(self) -> str:
@@ -120,6 +118,14 @@ class SavedFile:
                 "it is a TorchScript export, which cannot be trained: give the .pt it was made of"
             )
         return folders[0]
+
+    def _check_packing(self) -> None:
+        for info in self._members.values():
+            encrypted = info.flag_bits & 1
+            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or encrypted:
+                raise self._refusal(
+                    "it was packed anew, compressed or encrypted, which torch.save does not do"
+                )
 
     def _check_byte_order(self) -> None:
         name = f"{self._folder}byteorder"
@@ -163,12 +169,15 @@ class SavedFile:
         try:
             data = self._archive.read(self._members[name])
         except OSError as fault:
-            raise CheckpointError(f"cannot read checkpoint {self.path}: {fault.strerror or fault}") from fault
+            raise self._unreadable(fault) from fault
         except DAMAGE as fault:
             raise self._damaged() from fault
         if len(data) != self._members[name].file_size:
             raise self._damaged()
         return data
+
+    def _unreadable(self, fault: OSError) -> CheckpointError:
+        return CheckpointError(f"cannot read checkpoint {self.path}: {fault.strerror or fault}")
 
     def _damaged(self) -> CheckpointError:
         return CheckpointError(

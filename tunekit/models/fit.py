@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tunekit.models.blocks import SPPF, Attention, Bottleneck
 from tunekit.models.build import DetectionModel
 from tunekit.models.heads import DFL
-from tunekit.models.inert import SCALARS, StandIn, StoredTensor
+from tunekit.models.permitted import SCALARS, StandIn, StoredTensor
 
 # Attributes, ours and theirs, that must be equal where the weights' shapes are the same whatever they are.
 EQUAL = {

@@ -21,7 +21,7 @@ from tunekit.models.adapter import adapted
 from tunekit.models.archive import SavedFile
 from tunekit.models.build import DetectionModel, ModelSpec
 from tunekit.models.checkpoint import Checkpoint, described_model
-from tunekit.models.inert import LONGEST_NAME, SCALARS, STORAGES
+from tunekit.models.permitted import LONGEST_NAME, SCALARS, STORAGES
 
 FORMAT = "tunekit-detector"
 VERSION = 1

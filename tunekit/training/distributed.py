@@ -94,6 +94,7 @@ def train_on_workers(
         tempfile.TemporaryDirectory(prefix="tunekit-") as scratch,
     ):
         listener = _Listener(folder, len(devices), say, on_epoch, terminal)
+        listener.say(f"starting {len(devices)} workers on Ray, which may take a minute")
         with running_ray(available_cores(), len(devices) if cuda else 0, settings):
             words = _queue()
             group = _Group(Job(args, folder, resume, Path.cwd(), words), devices, scratch)
