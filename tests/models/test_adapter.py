@@ -165,7 +165,7 @@ def cycle(model: nn.Module) -> None:
 
 
 def many(model: nn.Module) -> None:
-    for _ in range(40):
+    for _ in range(22):
         outer = nn.Sequential()
         outer._modules = {"a": model.model[4]._modules.get("deep"), "b": model.model[4]._modules.get("deep")}
         model.model[4]._modules["deep"] = outer

@@ -88,8 +88,6 @@ def assert_alike(ours: Trained, theirs: Trained) -> None:
     for mine, other in zip(ours[0], theirs[0], strict=True):
         assert mine.keys() == other.keys()
         for name, value in other.items():
-            if name.startswith("val/"):  # normalised by each worker's batch, like smaller batches of one
-                continue
             assert mine[name] == (None if value is None else pytest.approx(value, rel=LOSSES)), name
     for mine, other in zip(ours[1], theirs[1], strict=True):
         for name in other:

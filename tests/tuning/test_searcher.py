@@ -7,10 +7,10 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from tunekit.control import Control
 from tunekit.errors import RunFolderError
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
-from tunekit.tuning.control import Control
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import check_same_data, create_study, open_study
 

@@ -209,4 +209,6 @@ CALLS: dict[str, Callable[..., Any]] = {
     "numpy._core.multiarray.scalar": _numpy_number,
     "pathlib.PosixPath": lambda *parts: str(PurePosixPath(*parts)),
     "pathlib.WindowsPath": lambda *parts: str(PureWindowsPath(*parts)),
+    "pathlib._local.PosixPath": lambda *parts: str(PurePosixPath(*parts)),  # Python 3.13
+    "pathlib._local.WindowsPath": lambda *parts: str(PureWindowsPath(*parts)),
 }

@@ -25,13 +25,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.args import TrainArgs
 from tunekit.cluster import GPUS, gpu_names, running_ray
+from tunekit.control import Control
 from tunekit.errors import ArgumentError, CheckpointError, ResourceError, TrainingError, TunekitError
 from tunekit.models.weights import read_checkpoint
+from tunekit.terminal import chatter_to
 from tunekit.training.device import available_cores
 from tunekit.training.result import EpochResult
 from tunekit.training.worker import LOOK_SECONDS, Began, Died, Job, Judge, WorkerFault, work
-from tunekit.tuning.control import Control
-from tunekit.tuning.terminal import chatter_to
 
 MOST_DEATHS = 3
 LEAVING_SECONDS = 30.0

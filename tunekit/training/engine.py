@@ -18,16 +18,18 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tunekit.args import TrainArgs
+from tunekit.data.loader import Batch
 from tunekit.data.sources import open_sources
 from tunekit.errors import ArgumentError, ModelError, TrainingError
 from tunekit.evaluation.validator import LOSS_PARTS, Evaluation, evaluate
+from tunekit.models.heads import HeadOutput
 from tunekit.models.start import check_model, starting_model
 from tunekit.training.autobatch import measured_batch
 from tunekit.training.device import autocast_dtype, available_cores, select_device, set_determinism
 from tunekit.training.ema import WeightAverage
 from tunekit.training.feed import train_loader, val_loader
 from tunekit.training.learner import Learner
-from tunekit.training.loss import DetectionLoss, EndToEndLoss, alone, make_loss
+from tunekit.training.loss import DetectionLoss, EndToEndLoss, make_loss
 from tunekit.training.multiscale import random_size
 from tunekit.training.optim import Schedule
 from tunekit.training.ranks import ALONE, Ranks
@@ -144,7 +146,7 @@ class Engine:
         args, learner, stride = self.args, self.learner, max(self.model.stride)
         learner.train_mode()
         schedule = Schedule(args, len(self.train_loader), self.planned)
-        loss = self._loss(self.epoch, self.ranks.total)
+        loss = self._loss(self.epoch)
         mosaic = self.epoch < self.planned - args.close_mosaic
         parts: list[Tensor] = []
         rates: list[float] = []
@@ -170,24 +172,30 @@ class Engine:
     def _validate(self) -> Evaluation:
         """The averaged weights' worth. On several workers they are the first one's."""
         self.ranks.align(self.average.model.buffers())
+        shared = self._loss(self.epoch - 1)
+
+        def loss(output: HeadOutput, batch: Batch) -> tuple[Tensor, Tensor]:
+            whole, parts = shared(output, batch)
+            return whole, self.ranks.total(parts)  # every worker has the same number of batches
+
         return evaluate(
             self.average.model,
             self.val_loader,
             device=self.device,
             amp_dtype=self.amp_dtype,
-            loss=self._loss(self.epoch - 1, alone),  # workers' validation batches differ in number
+            loss=loss,
             ranks=self.ranks,
         )
 
-    def _loss(self, epoch: int, total: Callable[[Tensor], Tensor]) -> DetectionLoss | EndToEndLoss:
-        """The loss of `epoch`, counted from 0, normalised by what `total` makes of its parts."""
+    def _loss(self, epoch: int) -> DetectionLoss | EndToEndLoss:
+        """The loss of `epoch`, counted from 0, normalised over all workers."""
         return make_loss(
             self.args,
             self.model,
             self._counts,
             epoch=epoch,
             epochs=self.planned,
-            total=total,
+            total=self.ranks.total,
         )
 
     def _check_finite(self, parts: Tensor, rates: list[float]) -> None:

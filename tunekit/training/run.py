@@ -42,7 +42,12 @@ def train(
         with lock_run(folder):
             if engine.args.plots and old is None:
                 draw_beginning(engine, folder)
-            run_session(engine, folder, resume=old is not None, say=say, on_epoch=on_epoch)
+            try:
+                run_session(engine, folder, resume=old is not None, say=say, on_epoch=on_epoch)
+            except KeyboardInterrupt:
+                if engine.args.save and engine.epoch > 0:
+                    say(f"interrupted; go on with: tunekit train resume={folder}")
+                raise
             finish(folder, engine.args, say)
     return folder
 
@@ -55,8 +60,9 @@ def _train_together(
     say: Say,
 ) -> Path:
     """Several workers train; what they would all find wrong is found here first, and images are decoded."""
-    from tunekit.training.distributed import train_on_workers
+    from tunekit.training.distributed import check_workers, train_on_workers
 
+    check_workers(args, devices)
     check_model(args.model, args.pretrained)
     open_sources(args)
     folder = old or _new_folder(args)

@@ -21,6 +21,7 @@ from rich.console import Console
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
+from tunekit.control import Control
 from tunekit.data.labels import summarize
 from tunekit.data.sources import open_sources
 from tunekit.errors import RunFolderError, TrainingError, TunekitError
@@ -31,17 +32,16 @@ from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow, best_trial, trials_of
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.terminal import chatter_to
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
-from tunekit.tuning.control import Control
 from tunekit.tuning.display import Display
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.schedulers import make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
-from tunekit.tuning.terminal import chatter_to
 from tunekit.tuning.trial import Job, TuneTrial
 from tunekit.tuning.watcher import WORDS, Ending, Watcher
 

@@ -18,8 +18,8 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
+from tunekit.control import Control
 from tunekit.search.space import Space
-from tunekit.tuning.control import Control
 from tunekit.tuning.curves import FITNESS, read_curve
 from tunekit.tuning.study import handed_out, writes
 from tunekit.tuning.trial import trial_folder

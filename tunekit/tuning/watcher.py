@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from ray.exceptions import RayActorError
 from ray.tune import Callback
 
+from tunekit.control import Control
 from tunekit.tuning.books import Books
-from tunekit.tuning.control import Control
 from tunekit.tuning.display import Display
 from tunekit.tuning.searcher import StudySearcher
 
