@@ -19,6 +19,9 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,23 @@ import common
 import numpy as np
 import torch
 
-HEADER = ["version", "checkpoint", "MB", "tensors", "CPU s to read", "score range", "boxes", "scores"]
-HEADER += ["one-to-one boxes", "one-to-one scores"]
+HEADER = ["version", "model", "files", "tensors", "MB", "CPU s to read", "scores from", "to"]
+HEADER += ["Δ boxes", "Δ scores", "Δ one-to-one boxes", "Δ one-to-one scores"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A checkpoint, or several of one model: sizes, and the largest differences of each head."""
+
+    version: str
+    model: str
+    files: int
+    tensors: int
+    megabytes: float
+    seconds: float
+    lowest: float
+    highest: float
+    differences: tuple[float, ...]  # of boxes and scores, and of those of the head that needs no NMS
 
 
 def arguments() -> argparse.Namespace:
@@ -52,14 +70,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     image = np.random.default_rng(0).random((1, 3, *options.size), dtype=np.float32)
     np.save(folder / "image.npy", image)
-    rows: list[list[Any]] = []
+    rows: list[Row] = []
     for version in [None, *options.versions]:
         files = [str(file.resolve()) for file in options.files] if version is None else []
         answer = peer_answer(version, files, folder, options)
         rows += [compared(answer["version"], row, torch.from_numpy(image)) for row in answer["rows"]]
-    wrong = [
-        row for row in rows if any(float(value) > options.tolerance for value in row[6:] if value != "-")
-    ]
+    wrong = sum(max(row.differences) > options.tolerance for row in rows)
     common.report("Public checkpoints", began, summary(rows, wrong, options), options.out)
     sys.exit(1 if wrong else 0)
 
@@ -78,8 +94,8 @@ def peer_answer(
 
 
 @torch.no_grad()
-def compared(version: str, row: dict[str, str], image: torch.Tensor) -> list[Any]:
-    """A row of the table: the largest difference of boxes and scores, of each head."""
+def compared(version: str, row: dict[str, str], image: torch.Tensor) -> Row:
+    """One checkpoint, read and run by us, beside what the peer made of it."""
     from tunekit.models.weights import model_from, read_checkpoint
 
     file, theirs = Path(row["file"]), np.load(row["outputs"])
@@ -88,29 +104,64 @@ def compared(version: str, row: dict[str, str], image: torch.Tensor) -> list[Any
     seconds = time.process_time() - start
     model = model_from(checkpoint, file).double().eval()
     output = model(image.double())
-    shown = differences(model.decode(output), theirs["boxes"], theirs["scores"])
-    second = ["-", "-"]
+    differing = [*differences(model.decode(output), theirs["boxes"], theirs["scores"])]
     if output.one_to_one is not None:
-        decoded = model.decode(output.one_to_one)
-        second = differences(decoded, theirs["one_to_one_boxes"], theirs["one_to_one_scores"])
-    size, scores = f"{file.stat().st_size / 1e6:.1f}", theirs["scores"]
-    spread = f"{scores.min():.3f} to {scores.max():.3f}"
-    return [version, row["name"], size, len(checkpoint.weights), f"{seconds:.2f}", spread, *shown, *second]
+        ours = model.decode(output.one_to_one)
+        differing += differences(ours, theirs["one_to_one_boxes"], theirs["one_to_one_scores"])
+    return Row(
+        version,
+        row["model"],
+        1,
+        len(checkpoint.weights),
+        file.stat().st_size / 1e6,
+        seconds,
+        theirs["scores"].min(),
+        theirs["scores"].max(),
+        tuple(differing),
+    )
 
 
-def differences(ours: tuple[torch.Tensor, torch.Tensor], boxes: np.ndarray, scores: np.ndarray) -> list[str]:
-    pairs = ((ours[0][0].numpy(), boxes), (ours[1][0].numpy(), scores))
-    return [f"{np.abs(one - other).max():.1e}" for one, other in pairs]
+def differences(
+    ours: tuple[torch.Tensor, torch.Tensor], boxes: np.ndarray, scores: np.ndarray
+) -> Iterator[float]:
+    for one, other in ((ours[0], boxes), (ours[1], scores)):
+        yield float(np.abs(one[0].numpy() - other).max())
 
 
-def summary(rows: list[list[Any]], wrong: list[list[Any]], options: argparse.Namespace) -> list[str]:
+def summary(rows: Sequence[Row], wrong: int, options: argparse.Namespace) -> list[str]:
     height, width = options.size
     what = (
-        f"{len(rows)} checkpoints that the peer wrote, read by tunekit; the largest difference between both "
+        f"{len(rows)} checkpoints that the peer wrote, read by tunekit: the largest differences between both "
         f"sides' decoded boxes (pixels) and scores on an image of {height} × {width}, computed in float64"
     )
-    verdict = f"- {len(rows) - len(wrong)} of {len(rows)} within {options.tolerance:g}"
-    return [what, "", *common.table(HEADER, rows), "", verdict]
+    groups = groupby(rows, key=lambda row: (row.version, row.model))
+    shown = [cells(worst(list(group))) for _, group in groups]
+    verdict = f"- {len(rows) - wrong} of {len(rows)} within {options.tolerance:g}"
+    return [what, "", *common.table(HEADER, shown), "", verdict]
+
+
+def worst(group: Sequence[Row]) -> Row:
+    """A model's checkpoints (finished, under way, float32) in one row."""
+    columns = zip(*(row.differences for row in group), strict=True)
+    return Row(
+        group[0].version,
+        group[0].model,
+        len(group),
+        group[0].tensors,
+        max(row.megabytes for row in group),
+        max(row.seconds for row in group),
+        min(row.lowest for row in group),
+        max(row.highest for row in group),
+        tuple(max(column) for column in columns),
+    )
+
+
+def cells(row: Row) -> list[Any]:
+    """Of a model with one head the columns of the other are empty."""
+    differing = [f"{value:.1e}" for value in row.differences]
+    sizes = [row.files, row.tensors, f"{row.megabytes:.1f}", f"{row.seconds:.2f}"]
+    spread = [f"{row.lowest:.3f}", f"{row.highest:.3f}"]
+    return [row.version, row.model, *sizes, *spread, *differing, *([""] * (4 - len(differing)))]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Job: image (an .npy, float32 (1, 3, H, W) in 0..1), folder, make (names of models such as yolo11n, whose
 checkpoints are written into the folder) and files (checkpoints that exist). Result: version, and a row a
-checkpoint: name, file, outputs (an .npz in float64: boxes (A, 4) xyxy pixels, scores (A, nc), and those of
+checkpoint: model, file, outputs (an .npz in float64: boxes (A, 4) xyxy pixels, scores (A, nc), and those of
 the head that needs no NMS, where there is one, as one_to_one_boxes and one_to_one_scores). Fresh weights get
 normalisation statistics and class outputs that spread, so that every weight shows in the outputs. Works in
 every version since 8.0.0.
@@ -125,15 +125,14 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(job["folder"])
     image = torch.from_numpy(np.load(job["image"]))
-    files = [Path(file) for file in job["files"]]
+    files = [(f"{Path(file).parts[-3]}/{Path(file).name}", Path(file)) for file in job["files"]]
     for name in job["make"]:
-        files += made(name, folder)
+        files += [(name, file) for file in made(name, folder)]
     rows = []
-    for number, file in enumerate(files):
+    for number, (model, file) in enumerate(files):
         kept = folder / f"outputs-{number}.npz"
         np.savez(kept, **outputs(file, image))
-        told = file.stem if file.parent == folder else "/".join(file.parts[-3:])
-        rows.append({"name": told, "file": str(file), "outputs": str(kept)})
+        rows.append({"model": model, "file": str(file), "outputs": str(kept)})
     Path(sys.argv[2]).write_text(json.dumps({"version": ultralytics.__version__, "rows": rows}))
 
 

@@ -131,11 +131,14 @@ def test_a_yaml_takes_what_fits_of_a_checkpoint(public: str) -> None:
     loaded = int(told.split()[2])
     assert told == f"begins with {loaded} of 355 tensors of {public}"
     weights = load_model(Path(public)).state_dict()
-    fits = [
-        n for n, tensor in model.state_dict().items() if n in weights and weights[n].shape == tensor.shape
-    ]
-    assert len(fits) == loaded
-    assert all(torch.equal(model.state_dict()[name], weights[name]) for name in fits)
+    ours = model.state_dict()
+
+    def fits(name: str) -> bool:
+        return name in weights and weights[name].shape == ours[name].shape
+
+    expected = [n for n in ours if fits(n) and fits(n.replace("num_batches_tracked", "running_mean"))]
+    assert 20 < len(expected) == loaded
+    assert all(torch.equal(ours[name], weights[name]) for name in expected)
 
 
 def test_a_checkpoint_of_which_nothing_fits_is_refused(public: str, tmp_path: Path) -> None:

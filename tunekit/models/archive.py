@@ -83,7 +83,9 @@ class SavedFile:
             with self.path.open("rb") as file:
                 begin = file.read(len(OLD_BEGINS))
         except FileNotFoundError:
-            raise CheckpointError(f"{self.path}: there is no such checkpoint file") from None
+            raise CheckpointError(
+                f"{self.path}: there is no such checkpoint file, and none is downloaded"
+            ) from None
         except OSError as fault:
             raise self._unreadable(fault) from fault
         if begin == OLD_BEGINS:

@@ -20,6 +20,7 @@ from tunekit.models.spec import ModelSpec
 from tunekit.models.transfer import CLASS_BRANCH, Transfer, transfer
 from tunekit.models.weights import read_checkpoint
 
+FIXED = ".dfl.conv.weight"  # the same numbers in every model
 SHOWN = 5  # names of classes in a sentence
 
 
@@ -33,7 +34,7 @@ def starting_model(args: TrainArgs, names: tuple[str, ...]) -> tuple[DetectionMo
     checkpoint = read_checkpoint(Path(args.pretrained))
     model = build_model(_with_its_width(spec, names, checkpoint), names, seed=args.seed)
     moved = transfer(model, checkpoint)
-    if all(name.endswith(".num_batches_tracked") for name in model.state_dict() if name not in moved.fresh):
+    if all(name in moved.fresh or name.endswith(FIXED) for name in model.state_dict()):
         raise CheckpointError(
             f"pretrained={args.pretrained}: none of its weights fits model={args.model}; give a checkpoint "
             "of that architecture and scale, or leave pretrained out"

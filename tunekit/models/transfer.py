@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tunekit.models.build import DetectionModel
 from tunekit.models.checkpoint import Checkpoint
@@ -39,18 +40,23 @@ def transfer(model: DetectionModel, checkpoint: Checkpoint) -> Transfer:
     state = model.state_dict()
     with torch.no_grad():
         for name, place in state.items():
-            source = checkpoint.weights.get(name)
             output = CLASS_OUTPUT.fullmatch(name) and not same
-            if source is not None and source.shape == place.shape and not output:
-                place.copy_(source)
+            if _fits(name, state, checkpoint.weights) and not output:
+                place.copy_(checkpoint.weights[name])
                 continue
             fresh.append(name)
-            if source is not None and output and rows and _same_inputs(name, state, checkpoint.weights):
+            if output and rows and _same_inputs(name, state, checkpoint.weights):
                 new, old = (list(numbers) for numbers in zip(*rows, strict=True))
-                place[new] = source[old]
+                place[new] = checkpoint.weights[name][old]
                 moved = True
     known = tuple(model.names[new] for new, _ in rows) if moved else ()
     return Transfer(len(state), len(state) - len(fresh), tuple(fresh), same, known)
+
+
+def _fits(name: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    """A norm's count of batches is a single number everywhere: it belongs to the norm's statistics."""
+    alike = (name, name.replace(".num_batches_tracked", ".running_mean"))
+    return all(one in theirs and ours[one].shape == theirs[one].shape for one in alike)
 
 
 def _rows(ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -65,7 +71,7 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def _same_inputs(name: str, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+def _same_inputs(name: str, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     """Whether both convolutions read the same features: a bias of other features means nothing."""
     weight = f"{name.rpartition('.')[0]}.weight"
-    return weight in theirs and ours[weight].shape[1:] == theirs[weight].shape[1:]
+    return name in theirs and weight in theirs and ours[weight].shape[1:] == theirs[weight].shape[1:]
