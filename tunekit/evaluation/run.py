@@ -34,7 +34,7 @@ from tunekit.models.build import DetectionModel
 from tunekit.models.heads import HeadOutput
 from tunekit.models.weights import Checkpoint, model_from, read_checkpoint
 from tunekit.results.folder import lock_run, new_run_folder, run_name
-from tunekit.training.device import autocast_dtype, available_cores, select_device
+from tunekit.training.device import autocast_dtype, available_cores, keep_freed_memory, select_device
 
 
 def val(args: ValArgs) -> DetectionMetrics:
@@ -44,6 +44,7 @@ def val(args: ValArgs) -> DetectionMetrics:
     device = select_device(args.device)
     threads = args.threads or available_cores()
     torch.set_num_threads(threads)
+    keep_freed_memory(device)
     data = args.data or str(_trained_with(checkpoint, path, "data"))
     config = load_data_config(data)
     if not args.single_cls:

@@ -94,9 +94,8 @@ class C2f(nn.Module):
         self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, e=1.0) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
-        both = self.cv1(x)
-        stages = [both]
-        y = both[:, self.c :]
+        stages = list(self.cv1(x).split(self.c, 1))
+        y = stages[-1]
         for block in self.m:
             y = block(y)
             stages.append(y)

@@ -25,7 +25,13 @@ from tunekit.evaluation.validator import LOSS_PARTS, Evaluation, evaluate
 from tunekit.models.heads import HeadOutput
 from tunekit.models.start import check_model, starting_model
 from tunekit.training.autobatch import measured_batch
-from tunekit.training.device import autocast_dtype, available_cores, select_device, set_determinism
+from tunekit.training.device import (
+    autocast_dtype,
+    available_cores,
+    keep_freed_memory,
+    select_device,
+    set_determinism,
+)
 from tunekit.training.ema import WeightAverage
 from tunekit.training.feed import train_loader, val_loader
 from tunekit.training.learner import Learner
@@ -57,6 +63,7 @@ class Engine:
         threads = args.threads or max(available_cores() // ranks.world, 1)
         torch.set_num_threads(threads)
         set_determinism(self.device, args.deterministic)
+        keep_freed_memory(self.device)
         workers = (
             args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
         )
