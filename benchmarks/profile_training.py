@@ -108,6 +108,7 @@ def main() -> None:
         "optimizer": "SGD",
         "close_mosaic": 0,
         "patience": 0,
+        "lanes": 1,  # side by side, parts would be counted as longer than they are
         "val": False,
         # One to warm up, some without and some with clocks, one profiled; the last would be validated.
         "epochs": 2 * options.epochs + 3,

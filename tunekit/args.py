@@ -116,6 +116,13 @@ class TrainArgs(ModelAndDataArgs):
         "processes that train one model together; one for each device when left out",
         ge=1,
     )
+    lanes: OptionalInt = arg(
+        None,
+        "machine",
+        "batches of one optimizer step to learn from side by side on a CPU; as many as threads and memory"
+        " allow when left out",
+        ge=1,
+    )
     sync_bn: bool = setting(False, "machine", "batch norm over the images of all workers (CUDA)")
     deterministic: bool = setting(True, "machine", "repeatable arithmetic on GPUs, at some cost of speed")
     compile: bool = setting(False, "machine", "let torch.compile make the model faster, minutes later")

@@ -131,6 +131,29 @@ def test_the_schedule_is_the_references():
         assert group["weight"]["momentum"] == pytest.approx(momentum)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "lanes", "in_a_row", "expected"),
+    [
+        (0, 1, 1, [(0, False), (1, False), (2, True), (3, False), (4, False), (5, True), (6, False)]),
+        (2, 1, 1, [(0, True), (1, False), (2, False), (3, True), (4, False), (5, False), (6, True)]),
+        (0, 2, 2, [((0, 1), False), (2, True), ((3, 4), False), (5, True), (6, False)]),
+        (1, 3, 2, [((0, 1), True), ((2, 3, 4), True), ((5, 6), False)]),
+    ],
+)
+def test_rounds_are_batches_without_a_step_between_them(waiting, lanes, in_a_row, expected):
+    schedule = Schedule(args(batch=8, nbs=24, warmup_epochs=0, epochs=9), 7, 9)
+    rounds = schedule.rounds(0, waiting, lanes, in_a_row)
+    assert [(tuple(each.batches), each.steps) for each in rounds] == [
+        (batches if isinstance(batches, tuple) else (batches,), steps) for batches, steps in expected
+    ]
+
+
+def test_a_lane_takes_several_batches_in_a_row_where_each_lane_gets_as_many():
+    schedule = Schedule(args(batch=8, nbs=64, warmup_epochs=0, epochs=9), 8, 9)
+    assert [tuple(each.batches) for each in schedule.rounds(0, 0, 2, 2)] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert [tuple(each.batches) for each in schedule.rounds(0, 0, 3, 2)] == [(0, 1, 2, 3, 4, 5), (6, 7)]
+
+
 def test_musgds_schedule_is_the_references():
     """The same of MuSGD: lr of weights outside and inside of the class branches, of biases outside and
     inside, momentum and accumulation, in a training of 4 epochs of 4 batches of 12, cosine."""

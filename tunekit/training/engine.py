@@ -34,10 +34,11 @@ from tunekit.training.device import (
 )
 from tunekit.training.ema import WeightAverage
 from tunekit.training.feed import train_loader, val_loader
+from tunekit.training.lanes import in_a_row, lanes_for
 from tunekit.training.learner import Learner
 from tunekit.training.loss import DetectionLoss, EndToEndLoss, make_loss
 from tunekit.training.multiscale import random_size
-from tunekit.training.optim import Schedule
+from tunekit.training.optim import Schedule, accumulation
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.resolve import resolved
 from tunekit.training.result import EpochResult
@@ -78,21 +79,22 @@ class Engine:
         args, measured = self._with_batch(args, len(sources.train))
         self.notes = tuple(note for note in (started, measured) if note is not None)
         args = resolved(args, len(sources.names), len(sources.train))
-        self.args = args.model_copy(update={"threads": threads, "device": str(self.device)})
+        lanes = self._lanes(args, threads)
+        self.args = args.model_copy(update={"threads": threads, "device": str(self.device), "lanes": lanes})
         stride = max(self.model.stride)
         _check_size(args, stride, len(sources.train), ranks)
 
         self.train_loader = train_loader(
-            args, sources.train, self.device, ranks, workers=workers, stride=stride
+            self.args, sources.train, self.device, ranks, workers=workers, stride=stride
         )
         self.val_loader = val_loader(args, sources.val, ranks, workers=workers, stride=stride)
-        self.learner = Learner(self.model, args, self.device, ranks)
+        self.learner = Learner(self.model, args, self.device, ranks, lanes=lanes)
         self._counts = torch.from_numpy(sources.train.class_counts)
         self.planned = args.epochs  # epochs in all; `time` refits them
         self.epoch = 0  # finished ones
         self.best_epoch, self.best_fitness = 0, -math.inf
         self.elapsed = 0.0
-        self.after_batch: Callable[[], object] | None = None  # called when a batch was learned from
+        self.after_step: Callable[[], object] | None = None  # called when batches were learned from
         self.recoveries = 0  # epochs that were lost to a loss that is no number; they are drawn anew
 
     @property
@@ -159,19 +161,22 @@ class Engine:
         rates: list[float] = []
         batches = self.train_loader.epoch(self.epoch, mosaic=mosaic, attempt=self.recoveries)
         with closing(batches):
-            for index in range(len(self.train_loader)):
+            lanes = self.args.lanes or 1
+            for step in schedule.rounds(self.epoch, learner.since_step, lanes, in_a_row(lanes)):
                 with record_function("data"):
-                    batch = next(batches)
-                accumulate = schedule.apply(learner.optimizer, self.epoch, index)
-                rates.append(learner.optimizer.param_groups[1]["lr"])
-                size = None
-                if args.multi_scale:
-                    size = random_size(args.imgsz, args.multi_scale, stride, (args.seed, self.epoch, index))
-                last = index == len(self.train_loader) - 1
-                parts.append(learner.learn(batch, loss, accumulate=accumulate, last=last, size=size))
-                if self.after_batch is not None:
-                    self.after_batch()
-                if last or index % CHECK_EVERY == CHECK_EVERY - 1:
+                    chosen = [next(batches) for _ in step.batches]
+                sizes: list[int | None] = [None] * len(chosen)
+                for place, index in enumerate(step.batches):
+                    schedule.apply(learner.optimizer, self.epoch, index)
+                    rates.append(learner.optimizer.param_groups[1]["lr"])
+                    if args.multi_scale:
+                        key = (args.seed, self.epoch, index)
+                        sizes[place] = random_size(args.imgsz, args.multi_scale, stride, key)
+                last = len(rates) == len(self.train_loader)
+                parts += learner.learn(chosen, sizes, loss, steps=step.steps, last=last)
+                if self.after_step is not None:
+                    self.after_step()
+                if last or len(parts) % CHECK_EVERY < len(chosen):
                     self._check_finite(self.ranks.total(torch.stack(parts)), rates)
         mean = self.ranks.total(torch.stack(parts)).mean(0).tolist()
         return dict(zip(LOSS_PARTS, mean, strict=True)), len(self.source)
@@ -237,6 +242,29 @@ class Engine:
             note = f"{note}; batch={batch} over {self.ranks.world} workers"
         return args.model_copy(update={"batch": batch}), note
 
+    def _lanes(self, args: TrainArgs, threads: int) -> int:
+        """How many batches of a step are learned from side by side."""
+        # A profile of threads at work side by side would show each of them waiting for the others.
+        alone = self.device.type == "cpu" and self.ranks.world == 1
+        possible = alone and not (args.compile or args.profile)
+        if args.lanes is not None:
+            if args.lanes > 1 and not possible:
+                raise ArgumentError(
+                    f"lanes={args.lanes}: batches are learned from side by side on one CPU only, and without "
+                    "compile=True and profile=True: set lanes=1, or leave it out"
+                )
+            return args.lanes
+        if not possible:
+            return 1
+        return lanes_for(
+            self.model,
+            batches=accumulation(args),
+            images=int(args.batch),
+            imgsz=int(args.imgsz * (1 + args.multi_scale)),
+            threads=threads,
+            dtype=autocast_dtype(self.device, args.amp),
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact continuation needs: plain data and tensors."""
         return {
@@ -258,7 +286,8 @@ class Engine:
         self.recoveries = state["recoveries"]
 
     def close(self) -> None:
-        """Let the loaders' threads go."""
+        """Let the threads of loaders and lanes go."""
+        self.learner.close()
         self.train_loader.close()
         self.val_loader.close()
 

@@ -13,6 +13,7 @@ from tunekit.data.cache import ImageSource
 from tunekit.data.gpu import GpuLoader
 from tunekit.data.loader import TrainLoader, ValLoader
 from tunekit.errors import ArgumentError
+from tunekit.training.lanes import in_a_row
 from tunekit.training.ranks import Ranks
 
 
@@ -20,7 +21,7 @@ def train_loader(
     args: TrainArgs, source: ImageSource, device: torch.device, ranks: Ranks, *, workers: int, stride: int
 ) -> TrainLoader | GpuLoader:
     """This worker's share of the augmented batches. `args.batch` is resolved: images over all workers."""
-    batch, augmentation = int(args.batch), Augmentation.from_args(args)
+    batch, lanes, augmentation = int(args.batch), args.lanes or 1, Augmentation.from_args(args)
     if batch < ranks.world:
         raise ArgumentError(f"batch={batch}: {ranks.world} workers need at least an image each")
     if args.cache == "gpu":
@@ -47,6 +48,7 @@ def train_loader(
         rect=args.rect,
         stride=stride,
         pin=device.type == "cuda",
+        together=lanes * in_a_row(lanes),
     )
 
 

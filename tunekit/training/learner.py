@@ -6,7 +6,8 @@ nothing of epochs, data sets or validation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from tunekit.models.freeze import frozen_modules
 from tunekit.models.heads import HeadOutput
 from tunekit.training.device import autocast_dtype
 from tunekit.training.ema import WeightAverage
+from tunekit.training.lanes import Lanes
 from tunekit.training.multiscale import rescaled
 from tunekit.training.optim import build_optimizer
 from tunekit.training.ranks import Ranks
@@ -33,7 +35,9 @@ Loss = Callable[[HeadOutput, Batch], tuple[Tensor, Tensor]]
 class Learner:
     """One model in training, on one device; one of several copies when `ranks` says so."""
 
-    def __init__(self, model: DetectionModel, args: TrainArgs, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, model: DetectionModel, args: TrainArgs, device: torch.device, ranks: Ranks, *, lanes: int = 1
+    ) -> None:
         """`model` is on `device` already. `args` are resolved: they name an optimizer and a batch."""
         if args.sync_bn and ranks.world > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -47,38 +51,62 @@ class Learner:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._module = _distributed(model, device, ranks)
         self._forward = torch.compile(self._module) if args.compile else self._module
-        self._since_step = 0  # batches whose gradients wait for the next optimizer step
+        self._lanes = Lanes(model, lanes, torch.get_num_threads()) if lanes > 1 else None
+        self.since_step = 0  # batches whose gradients wait for the next optimizer step
 
     def train_mode(self) -> None:
         self.model.train()
         for norm in self.held_norms:
             norm.eval()
+        if self._lanes is not None:
+            self._lanes.follow_mode()
 
-    def learn(self, batch: Batch, loss: Loss, *, accumulate: int, last: bool, size: int | None) -> Tensor:
-        """Gradients of one batch, and a step when `accumulate` batches have come. Returns the loss's parts.
+    def learn(
+        self,
+        batches: Sequence[Batch],
+        sizes: Sequence[int | None],
+        loss: Loss,
+        *,
+        steps: bool,
+        last: bool,
+    ) -> list[Tensor]:
+        """Gradients of some batches, and a step after them if `steps`. Returns the loss's parts of each.
 
-        `last`: of the epoch; gradients that then still wait are the same on every worker, so that they can be
-        saved. `size`: the long side to rescale the images to (multi_scale).
+        More than one batch are learned from side by side, in as many lanes. `sizes`: the long side to rescale
+        each batch's images to (multi_scale). `last`: of the epoch; gradients that then still wait are the
+        same on every worker, so that they can be saved.
         """
-        steps = self._since_step + 1 >= accumulate
+        if isinstance(self._module, nn.parallel.DistributedDataParallel):
+            self._module.require_backward_grad_sync = steps or last
+        jobs = [
+            partial(self._gradients, batch, size, loss) for batch, size in zip(batches, sizes, strict=True)
+        ]
+        if len(jobs) == 1 or self._lanes is None:
+            parts = [job(self._forward) for job in jobs]
+        else:
+            parts = self._lanes.run(jobs)
+        self.since_step += len(jobs)
+        if steps:
+            with record_function("step"):
+                self._step()
+        return parts
+
+    def _gradients(
+        self, batch: Batch, size: int | None, loss: Loss, model: Callable[[Tensor], HeadOutput]
+    ) -> Tensor:
+        """Adds the gradients of one batch to those of `model`; the loss's parts."""
         with record_function("forward"):
             dtype = self.amp_dtype or torch.float32
             images = batch.images.to(self.device, non_blocking=True).to(dtype).div_(255)
             if size is not None:
                 images, batch = rescaled(images, batch, size, max(self.model.stride))
-            if isinstance(self._module, nn.parallel.DistributedDataParallel):
-                self._module.require_backward_grad_sync = steps or last
             with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-                output = self._forward(images)
+                output = model(images)
         with record_function("loss"):
             total, parts = loss(output, batch)
         with record_function("backward"):
             # Workers' gradients are averaged; the loss is normalised over all of them, so it wants their sum.
             self.scaler.scale(total * self._ranks.world).backward()
-        self._since_step += 1
-        if steps:
-            with record_function("step"):
-                self._step()
         return parts
 
     def _step(self) -> None:
@@ -88,7 +116,12 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad()
         self.average.update()
-        self._since_step = 0
+        self.since_step = 0
+
+    def close(self) -> None:
+        """Let the lanes' threads go."""
+        if self._lanes is not None:
+            self._lanes.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact continuation needs: plain data and tensors."""
@@ -98,8 +131,8 @@ class Learner:
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "since_step": self._since_step,
-            "gradients": [p.grad for p in self._parameters] if self._since_step else [],
+            "since_step": self.since_step,
+            "gradients": [p.grad for p in self._parameters] if self.since_step else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,9 +148,9 @@ class Learner:
             ) from fault
         self.average.updates = state["updates"]
         self.scaler.load_state_dict(state["scaler"])
-        self._since_step = state["since_step"]
+        self.since_step = state["since_step"]
         self.optimizer.zero_grad()
-        if self._since_step:
+        if self.since_step:
             for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
                 parameter.grad = None if gradient is None else gradient.to(self.device)
 

@@ -7,6 +7,7 @@ norm) and an lr_factor, and the numbers of every batch. Knows no data and no los
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +125,14 @@ def accumulation(args: TrainArgs) -> int:
 
 
 @dataclass(frozen=True)
+class Round:
+    """Batches of an epoch that belong to the same optimizer step."""
+
+    batches: range  # from 0
+    steps: bool  # whether the step comes after them
+
+
+@dataclass(frozen=True)
 class Schedule:
     """lr, momentum and accumulation at every batch of a training of `epochs` epochs of `batches`.
 
@@ -159,7 +168,29 @@ class Schedule:
             group["lr"] = self._warming(start, target, done)
             if "momentum" in group:
                 group["momentum"] = self._warming(args.warmup_momentum, args.momentum, done)
-        return max(1, round(self._warming(1, self._accumulation(), done)))
+        return self.accumulate(epoch, batch)
+
+    def accumulate(self, epoch: int, batch: int) -> int:
+        """Batches that have to wait, this one included, for the optimizer to step after it."""
+        return max(1, round(self._warming(1, self._accumulation(), epoch * self.batches + batch)))
+
+    def rounds(self, epoch: int, waiting: int, lanes: int, in_a_row: int) -> Iterator[Round]:
+        """The epoch's batches in rounds between which steps may come, but not within them.
+
+        A round has one batch for each of `lanes` or fewer, or up to `in_a_row` for each of them. `waiting`:
+        batches of the epoch before that no step has followed yet.
+        """
+        first = 0
+        for batch in range(self.batches):
+            steps = waiting + batch - first + 1 >= self.accumulate(epoch, batch)
+            if not steps and batch < self.batches - 1:
+                continue
+            while first <= batch:
+                left = batch + 1 - first
+                count = lanes * min(left // lanes, in_a_row) or left
+                first += count
+                yield Round(range(first - count, first), steps=steps and first > batch)
+            waiting = 0 if steps else waiting
 
     def _accumulation(self) -> int:
         """After warm-up: a training shorter than that makes one step at least, if it can be known."""
