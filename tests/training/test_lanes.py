@@ -16,7 +16,7 @@ from tunekit.models.build import build_model
 from tunekit.models.spec import load_spec
 from tunekit.training import lanes as lanes_module
 from tunekit.training.engine import Engine
-from tunekit.training.lanes import Lanes, kept_bytes, lanes_for
+from tunekit.training.lanes import Lanes, lane_bytes, lanes_for
 
 TINY = {"model": "yolo11p.yaml", "imgsz": 64, "fraction": 0.12, "batch": 4, "nbs": 16, "threads": 2}
 TINY |= {
@@ -150,7 +150,7 @@ def test_lanes_follow_threads_and_the_batches_of_a_step(threads, monkeypatch, se
 def test_lanes_that_memory_has_no_room_for_are_not_made(monkeypatch):
     model = build_model(load_spec("yolo11p.yaml"), ["a"], seed=0)
     monkeypatch.setattr(lanes_module, "available_cores", lambda: 8)
-    needed = 16 * 640**2 * kept_bytes(model, None)
+    needed = 16 * 640**2 * lane_bytes(model, None)
 
     def count(memory: float, threads: int = 8) -> int:
         monkeypatch.setattr(lanes_module, "total_memory", lambda: memory)
