@@ -162,18 +162,18 @@ class Engine:
         batches = self.train_loader.epoch(self.epoch, mosaic=mosaic, attempt=self.recoveries)
         with closing(batches):
             lanes = self.args.lanes or 1
-            for step in schedule.rounds(self.epoch, learner.since_step, lanes, in_a_row(lanes)):
+            for group in schedule.rounds(self.epoch, learner.since_step, lanes, in_a_row(lanes)):
                 with record_function("data"):
-                    chosen = [next(batches) for _ in step.batches]
+                    chosen = [next(batches) for _ in group.batches]
                 sizes: list[int | None] = [None] * len(chosen)
-                for place, index in enumerate(step.batches):
+                for place, index in enumerate(group.batches):
                     schedule.apply(learner.optimizer, self.epoch, index)
                     rates.append(learner.optimizer.param_groups[1]["lr"])
                     if args.multi_scale:
                         key = (args.seed, self.epoch, index)
                         sizes[place] = random_size(args.imgsz, args.multi_scale, stride, key)
                 last = len(rates) == len(self.train_loader)
-                parts += learner.learn(chosen, sizes, loss, steps=step.steps, last=last)
+                parts += learner.learn(chosen, sizes, loss, steps=group.steps, last=last)
                 if self.after_step is not None:
                     self.after_step()
                 if last or len(parts) % CHECK_EVERY < len(chosen):

@@ -36,7 +36,7 @@ class Lanes:
 
     def __init__(self, model: DetectionModel, count: int, threads: int) -> None:
         """`threads` are shared out among the lanes at work."""
-        self._model, self._threads = model, threads
+        self._threads = threads
         self._lanes = [_Lane(model) for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "tunekit-lane")
 

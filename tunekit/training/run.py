@@ -17,7 +17,7 @@ from tunekit.training.finish import draw_beginning, finish
 from tunekit.training.result import EpochResult
 from tunekit.training.session import Say, run_session
 
-CHANGEABLE_ON_RESUME = (*ModelAndDataArgs.model_fields, "cache", "workers")  # those of the machine
+CHANGEABLE_ON_RESUME = (*ModelAndDataArgs.model_fields, "cache", "workers", "lanes")  # the machine's
 
 
 def _print(text: str) -> None:

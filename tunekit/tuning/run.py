@@ -54,6 +54,7 @@ CHANGEABLE_ON_RESUME = (
     "device",
     "threads",
     "loader_workers",
+    "lanes",
     "cache",
 )
 
@@ -132,6 +133,7 @@ def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
         "device": slots.device,
         "threads": args.threads or slots.cpus,
         "loader_workers": args.loader_workers,
+        "lanes": args.lanes,
         "cache": args.cache,
     }
     base = build_args(TrainArgs, {**recorded, **here}, where=str(folder / BASE))
