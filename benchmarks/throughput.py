@@ -130,7 +130,7 @@ def measured(options: argparse.Namespace, setting: Setting, fraction: float, nc:
             "optimizer": options.optimizer,
             "close_mosaic": 0,
             "patience": 0,
-            "warmup_epochs": 1,  # the epoch that is not counted; of a usual training, warm-up is a few percent
+            "warmup_epochs": 1,  # the one not counted; of a usual training it is a few percent
             **common.parsed(options.set),
         }
     )
