@@ -128,7 +128,9 @@ class TrainArgs(ModelAndDataArgs):
     compile: bool = setting(False, "machine", "let torch.compile make the model faster, minutes later")
     channels_last: bool = setting(True, "machine", "keep pixels' channels together in memory: faster")
     profile: bool = setting(
-        False, "output", "measure where the time of the first epoch goes, into profile.txt"
+        False,
+        "output",
+        "measure where the time of the first epoch goes, into profile.txt; without lanes",
     )
     amp: bool = setting(True, "machine", "compute in bf16 or fp16 where this device is faster that way")
     optimizer: Literal[("auto", *OPTIMIZERS)] = setting(  # type: ignore[valid-type]

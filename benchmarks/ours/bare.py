@@ -3,7 +3,8 @@
     python bare.py JOB.json RESULT.json
 
 Job: settings (arguments of `tunekit train`), nc, steps. Result: images_per_second: no data, no loss,
-no optimizer, otherwise as the engine computes (channels_last, autocast, threads).
+no optimizer, one batch at a time; otherwise as the engine computes (channels_last, autocast, threads,
+memory).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.models.build import build_model
 from tunekit.models.spec import load_spec
-from tunekit.training.device import autocast_dtype, available_cores, select_device
+from tunekit.training.device import autocast_dtype, available_cores, keep_freed_memory, select_device
 
 WARM_UP = 5
 
@@ -30,6 +31,7 @@ def main() -> None:
     args = build_args(TrainArgs, job["settings"])
     device = select_device(args.device)
     torch.set_num_threads(args.threads or available_cores())
+    keep_freed_memory(device)
     dtype = autocast_dtype(device, args.amp)
     names = [str(index) for index in range(job["nc"])]
     model = build_model(load_spec(args.model), names, seed=args.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -10,7 +11,14 @@ import pytest
 import torch
 
 from tunekit.errors import ResourceError
-from tunekit.training.device import autocast_dtype, available_cores, select_device, worker_devices
+from tunekit.training import device as device_module
+from tunekit.training.device import (
+    autocast_dtype,
+    available_cores,
+    select_device,
+    total_memory,
+    worker_devices,
+)
 
 
 @pytest.fixture
@@ -99,6 +107,18 @@ def test_without_a_gpu_workers_share_the_cpu(gpus):
 def test_amp_can_be_switched_off_and_cores_are_counted():
     assert autocast_dtype(torch.device("cpu"), amp=False) is None
     assert available_cores() >= 1
+
+
+def test_memory_is_what_the_container_may_take(tmp_path, monkeypatch):
+    limits = [tmp_path / name for name in ("max", "limit", "missing")]
+    limits[0].write_text("max\n")
+    monkeypatch.setattr(device_module, "MEMORY_LIMITS", limits)
+    whole = total_memory()
+    assert whole > 2**28
+    limits[1].write_text(f"{2**28}\n")
+    assert total_memory() == 2**28
+    monkeypatch.delattr(os, "sysconf")
+    assert total_memory() == 0
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is told through glibc's interface")

@@ -261,6 +261,8 @@ def test_more_workers_than_there_is_room_for_are_refused():
         check_workers(args(batch=64), ("cpu",) * (cores + 1))
     with pytest.raises(ArgumentError, match="batch=2: 3 workers need at least an image each"):
         check_workers(args(batch=2), ("cpu",) * 3)
+    with pytest.raises(ArgumentError, match=r"lanes=2: .* by one worker on a CPU"):
+        check_workers(args(batch=64, lanes=2), TWO)
     with pytest.raises(ResourceError, match="device=0,0: each GPU once"):
         check_workers(args(device="0,0"), ("cuda:0", "cuda:0"))
     with pytest.raises(ResourceError, match=r"device=0,cpu: .*nothing beside GPUs"):

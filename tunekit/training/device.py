@@ -13,6 +13,11 @@ from tunekit.errors import ResourceError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them; in bytes
 NEVER_TRIM = 2**31 - 1
+# Where Linux says how much memory a container may take: control groups of version 2 and 1.
+MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def select_device(device: str | None) -> torch.device:
@@ -104,9 +109,11 @@ def available_cores() -> int:
 
 
 def total_memory() -> int:
-    """Bytes of memory that this machine, or the container that this process runs in, has."""
+    """Bytes of memory that this machine, or the container that this process runs in, has; 0: not known."""
+    if not hasattr(os, "sysconf"):
+        return 0
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+    for path in MEMORY_LIMITS:
         try:
             sizes.append(int(path.read_text()))
         except (OSError, ValueError):  # no such limit: the file is not there, or says max

@@ -30,6 +30,7 @@ from tunekit.errors import ArgumentError, CheckpointError, ResourceError, Traini
 from tunekit.models.weights import read_checkpoint
 from tunekit.terminal import chatter_to
 from tunekit.training.device import available_cores
+from tunekit.training.lanes import check_lanes
 from tunekit.training.result import EpochResult
 from tunekit.training.worker import LOOK_SECONDS, Began, Died, Job, Judge, WorkerFault, work
 
@@ -45,6 +46,7 @@ SETTINGS = {
 def check_workers(args: TrainArgs, devices: tuple[str, ...]) -> None:
     """Raise ResourceError or ArgumentError where so many workers cannot train. Costs nothing."""
     workers, cuda = len(devices), devices[0].startswith("cuda")
+    check_lanes(args, devices[0], workers)
     if 1 <= args.batch < workers:
         raise ArgumentError(f"batch={args.batch}: {workers} workers need at least an image each")
     if (cuda and len(set(devices)) < workers) or len({device.partition(":")[0] for device in devices}) > 1:

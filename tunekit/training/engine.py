@@ -34,7 +34,7 @@ from tunekit.training.device import (
 )
 from tunekit.training.ema import WeightAverage
 from tunekit.training.feed import train_loader, val_loader
-from tunekit.training.lanes import in_a_row, lanes_for
+from tunekit.training.lanes import check_lanes, in_a_row, lanes_for
 from tunekit.training.learner import Learner
 from tunekit.training.loss import DetectionLoss, EndToEndLoss, make_loss
 from tunekit.training.multiscale import random_size
@@ -68,6 +68,7 @@ class Engine:
         workers = (
             args.loader_workers if args.loader_workers is not None else _loader_workers(self.device, threads)
         )
+        check_lanes(args, self.device.type, ranks.world)
         check_model(args.model, args.pretrained)  # before images are decoded
         if args.sync_bn and self.device.type != "cuda" and ranks.world > 1:
             raise ArgumentError(f"sync_bn=True works on CUDA, not on {self.device}: leave it out")
@@ -79,7 +80,7 @@ class Engine:
         args, measured = self._with_batch(args, len(sources.train))
         self.notes = tuple(note for note in (started, measured) if note is not None)
         args = resolved(args, len(sources.names), len(sources.train))
-        lanes = self._lanes(args, threads)
+        lanes = self._lane_count(args, threads)
         self.args = args.model_copy(update={"threads": threads, "device": str(self.device), "lanes": lanes})
         stride = max(self.model.stride)
         _check_size(args, stride, len(sources.train), ranks)
@@ -94,7 +95,7 @@ class Engine:
         self.epoch = 0  # finished ones
         self.best_epoch, self.best_fitness = 0, -math.inf
         self.elapsed = 0.0
-        self.after_step: Callable[[], object] | None = None  # called when batches were learned from
+        self.after_round: Callable[[], object] | None = None  # called when batches were learned from
         self.recoveries = 0  # epochs that were lost to a loss that is no number; they are drawn anew
 
     @property
@@ -174,8 +175,8 @@ class Engine:
                         sizes[place] = random_size(args.imgsz, args.multi_scale, stride, key)
                 last = len(rates) == len(self.train_loader)
                 parts += learner.learn(chosen, sizes, loss, steps=group.steps, last=last)
-                if self.after_step is not None:
-                    self.after_step()
+                if self.after_round is not None:
+                    self.after_round()
                 if last or len(parts) % CHECK_EVERY < len(chosen):
                     self._check_finite(self.ranks.total(torch.stack(parts)), rates)
         mean = self.ranks.total(torch.stack(parts)).mean(0).tolist()
@@ -242,19 +243,11 @@ class Engine:
             note = f"{note}; batch={batch} over {self.ranks.world} workers"
         return args.model_copy(update={"batch": batch}), note
 
-    def _lanes(self, args: TrainArgs, threads: int) -> int:
+    def _lane_count(self, args: TrainArgs, threads: int) -> int:
         """How many batches of a step are learned from side by side."""
-        # A profile of threads at work side by side would show each of them waiting for the others.
-        alone = self.device.type == "cpu" and self.ranks.world == 1
-        possible = alone and not (args.compile or args.profile)
         if args.lanes is not None:
-            if args.lanes > 1 and not possible:
-                raise ArgumentError(
-                    f"lanes={args.lanes}: batches are learned from side by side on one CPU only, and without "
-                    "compile=True and profile=True: set lanes=1, or leave it out"
-                )
             return args.lanes
-        if not possible:
+        if not check_lanes(args, self.device.type, self.ranks.world):
             return 1
         return lanes_for(
             self.model,

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tunekit.args import TrainArgs
+from tunekit.errors import ArgumentError
 from tunekit.models.build import DetectionModel
 from tunekit.models.heads import HeadOutput
 from tunekit.training.device import available_cores, total_memory
@@ -140,6 +142,18 @@ class _Statistics:
         torch._foreach_add_(self._running, self._own)
         torch._foreach_add_(self._batches, batches)
         torch._foreach_zero_(self._own)  # from there, the next batches' share in the mean adds up
+
+
+def check_lanes(args: TrainArgs, device: str, workers: int) -> bool:
+    """Whether lanes are possible at all; raises ArgumentError where they are asked for and are not."""
+    # A profile of threads at work side by side would show each of them waiting for the others.
+    possible = device == "cpu" and workers == 1 and not (args.compile or args.profile)
+    if args.lanes is not None and args.lanes > 1 and not possible:
+        raise ArgumentError(
+            f"lanes={args.lanes}: batches are learned from side by side by one worker on a CPU, and without "
+            "compile=True and profile=True: set lanes=1"
+        )
+    return possible
 
 
 def in_a_row(lanes: int) -> int:

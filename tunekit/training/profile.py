@@ -38,8 +38,8 @@ def profiled(engine: Engine, folder: Path) -> Iterator[None]:
 
     plan = schedule(wait=max(skipped - 1, 0), warmup=min(skipped, 1), active=steps, repeat=1)
     with profile(activities=activities, schedule=plan, on_trace_ready=write) as watch:
-        engine.after_step = watch.step
+        engine.after_round = watch.step
         try:
             yield
         finally:
-            engine.after_step = None
+            engine.after_round = None
