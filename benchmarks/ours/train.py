@@ -3,7 +3,7 @@
     python train.py JOB.json RESULT.json
 
 Job: settings (arguments of `tunekit train`), val_repeats. Result: as the peer's worker writes it:
-parameters, a row an epoch (epoch, images_per_second of the training loop alone, metrics), and the
+parameters, a row an epoch (epoch, images_per_second of the training loop alone, losses and metrics), and the
 images/s of `val_repeats` validations after a first one that is not counted.
 """
 
@@ -38,9 +38,8 @@ def main() -> None:
     with closing(Engine(build_args(TrainArgs, job["settings"]))) as engine:
         epochs = []
         for result in engine.epochs():
-            row = result.row()
-            metrics = {name: value for name, value in row.items() if name.startswith("metrics/")}
-            epochs.append({"epoch": result.epoch, "images_per_second": result.images_per_second, **metrics})
+            told = {name: value for name, value in result.row().items() if "/" in name}
+            epochs.append({"epoch": result.epoch, "images_per_second": result.images_per_second, **told})
         outcome = {
             "version": __version__,
             "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),

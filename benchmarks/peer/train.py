@@ -5,7 +5,8 @@
 Job: model (a YAML or weights), settings (arguments of the peer's `train`, by its names), threads,
 val_repeats, keep_weights (optional: a file for the last epoch's weights).
 Result: parameters and a row an epoch: epoch, images_per_second (of the training loop alone: data to
-EMA), metrics; val_images_per_second of `val_repeats` validations after a first one that is not counted.
+EMA), losses and metrics; val_images_per_second of `val_repeats` validations after a first one that is not
+counted.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from typing import Any
 import torch
 import ultralytics
 from ultralytics import YOLO, settings
-
-METRIC_NAMES = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 
 
 class Watch:
@@ -50,8 +49,10 @@ class Watch:
     def on_fit_epoch_end(self, trainer: Any) -> None:
         # It fires once more after the last epoch, for the best weights: that row is not an epoch's.
         if trainer.epoch < len(self.epochs) and "metrics/mAP50(B)" not in self.epochs[trainer.epoch]:
-            found = {name: float(trainer.metrics[name]) for name in METRIC_NAMES if name in trainer.metrics}
-            self.epochs[trainer.epoch].update(found)
+            found = {**trainer.label_loss_items(trainer.tloss), **trainer.metrics}
+            self.epochs[trainer.epoch].update(
+                {name: float(value) for name, value in found.items() if "/" in name}
+            )
 
 
 def validation_rate(weights: Path, job: dict[str, Any]) -> float:

@@ -131,6 +131,7 @@ class _Statistics:
         if original.momentum is None or mean is None or variance is None or batches is None:
             raise ValueError(f"{original} has no running statistics that several batches can be added to")
         own.running_mean, own.running_var = torch.zeros_like(mean), torch.zeros_like(variance)
+        own.num_batches_tracked = None  # they are counted once for all
         self._running += mean, variance
         self._own += own.running_mean, own.running_var
         self._keeps += [1 - original.momentum] * 2
