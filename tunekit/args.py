@@ -269,7 +269,6 @@ class ValArgs(ModelAndDataArgs):
 
 
 WHY_NOT_IN_A_SEARCH = {
-    "workers": "trials run on one worker each; run several of them with concurrent=",
     "time": "trials of one search train equally long: limit it with iterations= and epochs=",
     "lr_batch": "lr0 is searched itself: it needs no scaling",
     "save": "a search needs its trials' weights, to stop, resume and keep the best",
@@ -292,9 +291,14 @@ class TuneArgs(TrainArgs):
     )
     reduction: int = arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
     concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
-    cpus: OptionalInt = arg(None, "machine", "CPU cores a trial; from the machine when left out", ge=1)
+    cpus: OptionalInt = arg(
+        None, "machine", "CPU cores of each of a trial's workers; from the machine when left out", ge=1
+    )
     gpus: OptionalFloat = arg(
-        None, "machine", "GPUs a trial, fractions allowed; from the machine when left out", ge=0
+        None,
+        "machine",
+        "GPUs of each worker, a fraction where a trial has one; from the machine when left out",
+        ge=0,
     )
 
     optimizer: Annotated[
@@ -316,11 +320,11 @@ class TuneArgs(TrainArgs):
             raise ValueError("trials of one search train with one batch: give a number of images")
         return value
 
-    @field_validator("workers", "time", "lr_batch", "save", "val", "profile", "save_json", "save_period")
+    @field_validator("time", "lr_batch", "save", "val", "profile", "save_json", "save_period")
     @classmethod
     def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
-        if value != TrainArgs.model_fields[name].default and not (name == "workers" and value == 1):
+        if value != TrainArgs.model_fields[name].default:
             raise ValueError(WHY_NOT_IN_A_SEARCH[name])
         return value
 

@@ -24,7 +24,8 @@ from tunekit.errors import ArgumentError, CheckpointError, ResourceError, RunFol
 from tunekit.models.weights import read_checkpoint
 from tunekit.training.device import available_cores
 from tunekit.training.distributed import MOST_DEATHS, check_workers, train_on_workers
-from tunekit.training.worker import Died, Judge, WorkerFault
+from tunekit.training.group import WorkerFault
+from tunekit.training.worker import Died, Judge
 
 TWO = ("cpu", "cpu")
 # Gradients wait for their step when an epoch ends: they must survive, too.

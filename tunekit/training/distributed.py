@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any, TextIO
 
 import ray
 import ray.train
-import ray.train.torch
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -30,25 +28,26 @@ from tunekit.errors import ArgumentError, CheckpointError, ResourceError, Traini
 from tunekit.models.weights import read_checkpoint
 from tunekit.terminal import chatter_to
 from tunekit.training.device import available_cores
+from tunekit.training.group import LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
 from tunekit.training.lanes import check_lanes
 from tunekit.training.result import EpochResult
-from tunekit.training.worker import LOOK_SECONDS, Began, Died, Job, Judge, WorkerFault, work
+from tunekit.training.worker import Began, Died, Job, Judge, work
 
 MOST_DEATHS = 3
 LEAVING_SECONDS = 30.0
-SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_SECONDS),
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, and deaths are noticed without it
-}
+
+
+def check_together(args: TrainArgs, device: str, workers: int) -> None:
+    """Raise ArgumentError where `workers` cannot train one model on such devices, wherever they are."""
+    check_lanes(args, device, workers)
+    if 1 <= args.batch < workers:
+        raise ArgumentError(f"batch={args.batch}: {workers} workers need at least an image each")
 
 
 def check_workers(args: TrainArgs, devices: tuple[str, ...]) -> None:
     """Raise ResourceError or ArgumentError where so many workers cannot train. Costs nothing."""
     workers, cuda = len(devices), devices[0].startswith("cuda")
-    check_lanes(args, devices[0], workers)
-    if 1 <= args.batch < workers:
-        raise ArgumentError(f"batch={args.batch}: {workers} workers need at least an image each")
+    check_together(args, devices[0], workers)
     if (cuda and len(set(devices)) < workers) or len({device.partition(":")[0] for device in devices}) > 1:
         raise ResourceError(f"device={args.device}: each GPU once, and nothing beside GPUs")
     cores, gpus, whose = available_cores(), len(devices), "this machine"
@@ -171,43 +170,22 @@ class _Listener:
 
 
 class _Group:
-    """The workers as Ray Train runs them: `fit()` in a thread, for it can neither report nor be stopped."""
+    """The workers of one training."""
 
     def __init__(self, job: Job, devices: tuple[str, ...], scratch: str) -> None:
-        cuda = devices[0].startswith("cuda")
         cores = int(ray.cluster_resources().get("CPU", 0)) // len(devices)
         self._words = job.words
-        self._trainer = ray.train.torch.TorchTrainer(
+        self._workers = WorkerGroup(
             lambda: work(job),
-            torch_config=ray.train.torch.TorchConfig(backend="nccl" if cuda else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=len(devices),
-                use_gpu=cuda,
-                resources_per_worker={"CPU": cores, **({"GPU": 1} if cuda else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name="train",
-                storage_path=scratch,
-                failure_config=ray.train.FailureConfig(
-                    max_failures=MOST_DEATHS,
-                    controller_failure_limit=MOST_DEATHS,  # type: ignore[call-arg] # mypy sees an older one
-                ),
-                callbacks=[Judge(job.words)],  # type: ignore[list-item]
-            ),
+            Team(len(devices), cores, devices[0].startswith("cuda")),
+            Judge(job.words),
+            scratch,
+            deaths=MOST_DEATHS,
         )
-        self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._fit, daemon=True)
-        self._thread.start()
-
-    def _fit(self) -> None:
-        try:
-            self._trainer.fit()
-        except Exception as fault:  # noqa: BLE001 - raise_fault tells it
-            self._fault = fault
 
     @property
     def working(self) -> bool:
-        return self._thread.is_alive()
+        return self._workers.working
 
     def leave(self, worker: Any, *, wait: bool) -> None:
         """End what still runs. Without the queue the workers fail, and nothing starts them again.
@@ -219,13 +197,13 @@ class _Group:
             return
         if worker is not None:
             ray.kill(worker)
-        self._thread.join(LEAVING_SECONDS)
+        self._workers.join(LEAVING_SECONDS)
 
     def raise_fault(self, folder: Path) -> None:
         """Raise what ended the group, if it was not the end of the training."""
-        if self._fault is None:
+        fault = self._workers.fault
+        if fault is None:
             return
-        fault = self._fault
         inner = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
         if isinstance(inner, (TunekitError, WorkerFault)):
             raise inner

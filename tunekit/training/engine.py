@@ -288,12 +288,15 @@ class Engine:
 def _check_size(args: TrainArgs, stride: int, images: int, ranks: Ranks) -> None:
     if args.imgsz % stride:
         raise ModelError(f"imgsz={args.imgsz} is not a multiple of {args.model}'s stride {stride}")
-    share = int(args.batch) // ranks.world
+    rest = images % int(args.batch)
+    shares = (int(args.batch) // ranks.world, max(rest // ranks.world, min(rest, 1)))
     smallest = int(args.imgsz * (1 - args.multi_scale)) // stride * stride
-    if smallest <= stride and 1 in (share, images % int(args.batch)):
+    if smallest <= stride and 1 in shares:
         # Its deepest map is one pixel: batch norm has no spread to measure over a single image.
         raise ArgumentError(
-            f"imgsz={args.imgsz} needs more than one image in every batch; raise imgsz or batch"
+            f"imgsz={args.imgsz} needs more than one image in every batch"
+            + (f" on each of {ranks.world} workers" if ranks.world > 1 else "")
+            + "; raise imgsz or batch"
         )
 
 

@@ -6,13 +6,15 @@ is what it was. Knows nothing of how the processes were started; torch.distribut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from tunekit.errors import TunekitError
 
 T = TypeVar("T")
 
@@ -46,6 +48,21 @@ class Ranks:
         if thing is None:
             raise ValueError("the first process has nothing to share")
         return thing
+
+    def decide(self, choose: Callable[[], T]) -> T:
+        """What `choose` gives in the first process, for all. A TunekitError there is raised in all."""
+        if self.world == 1:
+            return choose()
+        found: tuple[T | None, TunekitError | None] | None = None
+        if self.first:
+            try:
+                found = choose(), None
+            except TunekitError as fault:
+                found = None, fault
+        thing, mistake = self.share(found)
+        if mistake is not None:
+            raise mistake
+        return thing  # type: ignore[return-value] # what `choose` gave
 
     def gather(self, thing: T) -> list[T]:
         """Everybody's `thing`, by rank."""

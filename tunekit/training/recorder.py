@@ -49,12 +49,11 @@ class Recorder:
 
     def resume(self) -> None:
         """Bring the engine to where last.pt was saved. Raises CheckpointError if that cannot be done."""
-        ranks = self.engine.ranks
-        state = ranks.share(self._saved_state() if ranks.first else None)
+        state = self.engine.ranks.decide(self._saved_state)
         self.engine.load_state_dict(state)
-        self._rows = [
-            row for row in _read_rows(self.folder / "results.csv") if int(row["epoch"]) <= state["epoch"]
-        ]
+        if self.engine.ranks.first:
+            rows = _read_rows(self.folder / "results.csv")
+            self._rows = [row for row in rows if int(row["epoch"]) <= state["epoch"]]
 
     def _saved_state(self) -> dict[str, Any]:
         state = read_checkpoint(self.last).extra.get("training")

@@ -23,10 +23,8 @@ from ray.util.queue import Queue
 from tunekit.args import TrainArgs
 from tunekit.errors import TunekitError
 from tunekit.training.device import available_cores
+from tunekit.training.group import ECHO_SECONDS, WorkerFault
 from tunekit.training.ranks import Ranks
-
-LOOK_SECONDS = 0.5  # between Ray's looks at the workers
-ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,6 @@ class Died:
     workers: tuple[int, ...]
 
 
-class WorkerFault(Exception):
-    """A fault that is not the user's to mend. Its text is the traceback in the worker."""
-
-
 def work(job: Job) -> None:
     """A worker's whole life."""
     from tunekit.training.engine import Engine  # here: who only starts workers needs no trainer
@@ -76,7 +70,7 @@ def work(job: Job) -> None:
     try:
         with closing(Engine(job.args.model_copy(update=mine), ranks)) as engine:
             # A group that follows one that died finds more than there was at the beginning.
-            resume = ranks.share(job.resume or (job.folder / "weights" / "last.pt").exists())
+            resume = ranks.decide(lambda: job.resume or (job.folder / "weights" / "last.pt").exists())
             if ranks.first:
                 job.words.put(Began(engine.args, ray.get_runtime_context().current_actor))
                 if engine.args.plots and not resume:

@@ -33,6 +33,8 @@ from tunekit.results.trials import TrialRow, best_trial, trials_of
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
 from tunekit.terminal import chatter_to
+from tunekit.training.distributed import check_together
+from tunekit.training.group import Team
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
@@ -49,6 +51,7 @@ BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto 
 CHANGEABLE_ON_RESUME = (
     "iterations",
     "concurrent",
+    "workers",
     "cpus",
     "gpus",
     "device",
@@ -83,6 +86,7 @@ def tune(args: TuneArgs) -> Run:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
     machine = available()
     slots = plan_slots(args, machine)
+    check_together(args, slots.device, slots.workers)
     check_model(args.model, args.pretrained)
     data = _look_at_data(args)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
@@ -132,6 +136,7 @@ def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
     here = {
         "device": slots.device,
         "threads": args.threads or slots.cpus,
+        "workers": args.workers,
         "loader_workers": args.loader_workers,
         "lanes": args.lanes,
         "cache": args.cache,
@@ -167,11 +172,9 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
-            job = Job(folder, plan, Path.cwd())
+            job = Job(folder, plan, Path.cwd(), _team(slots))
             tuner = ray_tune.Tuner(
-                ray_tune.with_resources(
-                    ray_tune.with_parameters(TuneTrial, job=job), {"cpu": slots.cpus, "gpu": slots.gpus}
-                ),
+                ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
                 tune_config=ray_tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=scheduler,
@@ -200,6 +203,21 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
     if control.ending:
         _end_early(folder, control, books)
     books.update(final=True)
+
+
+def _team(slots: Slots) -> Team | None:
+    """The workers of a slot where it has several."""
+    if slots.workers == 1:
+        return None
+    return Team(slots.workers, slots.cpus, slots.device.startswith("cuda"))
+
+
+def _actor_share(slots: Slots) -> dict[str, float]:
+    """What a trial's actor itself computes with. Workers have their own share: an actor that held some of it
+    while its workers wait for theirs could make all of them wait for each other."""
+    if slots.workers == 1:
+        return {"cpu": slots.cpus, "gpu": slots.gpus}
+    return {"cpu": 0, "memory": 1}  # a byte: Tune refuses to reserve nothing
 
 
 def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial]) -> Board:

@@ -1,0 +1,182 @@
+"""Trials on two workers each: real Ray processes that stay up from trial to trial."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import ray
+from ray.util import placement_group_table
+
+from tests.training.pair import pair_of_processes
+from tests.training.test_distributed import table, worker_processes
+from tests.training.test_ranks import TINY, trained
+from tests.tuning.test_run import BREAKING
+from tunekit.args import TrainArgs, TuneArgs
+from tunekit.checks import build_args
+from tunekit.errors import ArgumentError, ResourceError
+from tunekit.training.group import Team
+from tunekit.tuning.mailbox import Order
+from tunekit.tuning.run import tune
+from tunekit.tuning.workers import Crew
+
+# Gradients wait for their step when an epoch ends: they must survive a death, too.
+SETTINGS = {**TINY, "nbs": 32, "val": True, "workers": 2, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def shared_ray():
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def crew(shared_ray):
+    """It keeps both cores: tests that want them for themselves come first."""
+    crew = Crew(Team(2, 1, cuda=False), Path.cwd())
+    yield crew
+    crew.close()
+    assert_nothing_is_left()
+
+
+def assert_nothing_is_left() -> None:
+    """No process of workers, and nothing that is kept for them."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+        if not worker_processes() and not groups and ray.available_resources().get("CPU") == 2:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{worker_processes()} {groups} {ray.available_resources()}")
+
+
+def order(number: int, folder: Path, **settings) -> Order:
+    args = build_args(TrainArgs, {**SETTINGS, **settings})
+    return Order(args, folder / str(number))
+
+
+@contextmanager
+def killer(folder: Path, number: int, epochs: tuple[int, ...]):
+    """Kill one of the workers when trial `number` has so many epochs, each time."""
+    found = []
+
+    def watch() -> None:
+        for epoch in epochs:
+            rows = folder / str(number) / "results.csv"
+            while not (rows.exists() and len(rows.read_text().splitlines()) > epoch):
+                time.sleep(0.01)
+            before = worker_processes()
+            os.kill(before[-1], signal.SIGKILL)
+            found.append(before[-1])
+            while set(worker_processes()) & set(before):
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield found
+    thread.join(60)
+    assert len(found) == len(epochs)
+
+
+def test_a_search_runs_its_trials_on_two_workers(shared_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(BREAKING)
+    given = {**TINY, "epochs": 2, "val": True, "workers": 2, "scheduler": "none", "sampler": "random"}
+    given = {name: value for name, value in given.items() if name not in ("plots", "threads", "optimizer")}
+    run = tune(build_args(TuneArgs, {**given, "iterations": 4, "name": "crew", "space": "mine.yaml"}))
+    states = [(trial.state, trial.params["box"]) for trial in run.trials]
+    assert {box for _, box in states} == {7.5, 1e39}, "the seed should draw some of each"
+    assert all(state == ("FAIL" if box > 1e30 else "COMPLETE") for state, box in states)
+    with (run.path / "tune_results.csv").open(newline="") as file:
+        began = [row["trial"] for row in csv.DictReader(file)]
+    assert began == ["0", "1", "2", "3"]
+    assert_nothing_is_left()
+
+
+def test_trials_take_turns_on_workers_that_stay_up(crew, tmp_path):
+    first = crew.train(order(0, tmp_path))
+    assert (first["epoch"], first["finished"]) == (1, False)
+    workers = worker_processes()
+    began = time.monotonic()
+    results = [crew.train(order(1, tmp_path, lr0=0.02)) for _ in range(3)]
+    spent = time.monotonic() - began
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert (results[-1]["finished"], results[-1]["done"]) == (True, True)
+    assert len(table(tmp_path / "0")) == 1, "nobody ordered more"
+    # A trial that is taken up again goes on where it was.
+    assert [crew.train(order(0, tmp_path))["epoch"] for _ in range(2)] == [2, 3]
+    assert worker_processes() == workers
+    assert len(workers) == 2
+    assert spent < 20, "to start workers for each trial takes longer than that"
+
+    with pair_of_processes() as pair:  # the same two workers, without Ray
+        for number, lr0 in ((0, 0.01), (1, 0.02)):
+            rows, _ = pair(trained, {**SETTINGS, "lr0": lr0}, False)[0]
+            assert table(tmp_path / str(number)) == rows
+
+
+def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path):
+    crew.train(order(0, tmp_path))
+    workers = worker_processes()
+    failed = crew.train(order(1, tmp_path, box=1e39))
+    assert "loss is not finite" in failed["failed"]
+    failed = crew.train(order(2, tmp_path, model="yolo11p.yaml", imgsz=32, batch=2))
+    assert "more than one image in every batch on each of 2 workers" in failed["failed"]
+    assert crew.train(order(3, tmp_path))["epoch"] == 1
+    assert worker_processes() == workers
+
+
+def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path):
+    with killer(tmp_path, 0, (1,)):
+        results = [crew.train(order(0, tmp_path)) for _ in range(3)]
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    notes = [result["note"] for result in results if result["note"]]
+    assert len(notes) == 1
+    assert "of 2 died (killed, or out of memory?): all started again" in notes[0]
+    with pair_of_processes() as pair:
+        rows, _ = pair(trained, SETTINGS, False)[0]
+    assert table(tmp_path / "0") == rows
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_workers_every_time_is_given_up(crew, tmp_path):
+    with killer(tmp_path, 0, (1, 2)):
+        results = [crew.train(order(0, tmp_path, epochs=6))]
+        while "failed" not in results[-1] and len(results) < 6:
+            results.append(crew.train(order(0, tmp_path, epochs=6)))
+    assert "died" in results[-1]["failed"]
+    assert "and again when all were started anew" in results[-1]["failed"]
+    assert crew.train(order(1, tmp_path))["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_a_fault_that_one_worker_alone_meets_is_told_and_the_workers_start_again(crew, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "weights").write_text("in the way")  # of the first worker; the other waits for it
+    assert "cannot make" in crew.train(order(0, tmp_path))["halted"]
+    assert crew.train(order(1, tmp_path))["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"workers": 64}, ResourceError, "workers=64.*64 workers of 1 CPU core"),
+        ({"workers": 2, "concurrent": 9}, ResourceError, "workers=2, concurrent=9"),
+        ({"workers": 2, "device": "0,1"}, ResourceError, "device=0,1: .* give workers=2"),
+        ({"workers": 2, "gpus": 1}, ResourceError, "gpus=1"),
+        ({"workers": 2, "batch": 1}, ArgumentError, "batch=1: 2 workers need"),
+        ({"workers": 2, "lanes": 2}, ArgumentError, "lanes=2: .* by one worker"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused_before_anything_runs(shared_ray, tmp_path, given, error, words):
+    with pytest.raises(error, match=words):
+        tune(build_args(TuneArgs, {"project": str(tmp_path), **given}))
+    assert not list(tmp_path.iterdir())

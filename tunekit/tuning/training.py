@@ -1,0 +1,96 @@
+"""One trial's training, step by step: arguments and a folder in, one result an epoch out.
+
+The folder <run>/trials/<number>/ has the shape of a `tunekit train` run; a trial that was cut off goes on
+from its weights/last.pt. On several workers each of them holds one, and the first one's writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import torch
+
+from tunekit.args import TrainArgs
+from tunekit.errors import CheckpointError, RunFolderError
+from tunekit.training.engine import Engine
+from tunekit.training.ranks import ALONE, Ranks
+from tunekit.training.recorder import Recorder, write_args
+from tunekit.training.result import EpochResult
+from tunekit.tuning.result import Result
+
+ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
+
+
+class Training:
+    """An engine and its folder, new or taken up again."""
+
+    def __init__(self, args: TrainArgs, folder: Path, ranks: Ranks = ALONE) -> None:
+        self.folder = folder
+        self._lock = _own(folder) if ranks.first else None
+        self.note: str | None = None
+        self.engine = Engine(args, ranks)
+        self.recorder = Recorder(folder, self.engine)
+        if ranks.decide(self.recorder.last.exists):
+            try:
+                self.recorder.resume()
+                if ranks.first:
+                    write_args(folder / "args.yaml", self.engine.args)
+            except CheckpointError as fault:
+                self.note = f"started again from epoch 1, because its checkpoint cannot be used: {fault}"
+                self.engine.close()
+                self.engine = Engine(args, ranks)
+                self.recorder = Recorder(folder, self.engine)
+                self.recorder.start()
+        else:
+            self.recorder.start()
+        self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
+
+    def _note(self, text: str) -> None:
+        self.note = text if self.note is None else f"{self.note}; {text}"
+
+    def next(self) -> Result:
+        """Train and record an epoch; its result. What the training says on the way goes along as its note."""
+        result = next(self._epochs, None)
+        common = {"epochs": self.engine.args.epochs, "note": self.note}
+        self.note = None
+        if result is None:  # all of it was done before, but nobody was told
+            return {
+                **common,
+                "epoch": self.engine.epoch,
+                "fitness": self.engine.best_fitness,
+                "finished": True,
+            }
+        finished = self.engine.finished
+        return {
+            **common,
+            "epoch": result.epoch,
+            "fitness": result.fitness,
+            "seconds": result.seconds,
+            "finished": finished,
+            "done": finished,
+        }
+
+    def close(self) -> None:
+        self.engine.close()
+        if self._lock is not None:
+            self._lock.release()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # the next trial may have another batch size
+
+
+def _own(folder: Path) -> filelock.BaseFileLock:
+    """The trial's folder for this process alone, as long as the lock is held or the process lives.
+
+    After a search was killed, its actors finish their last write while the resumed search begins.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock", timeout=ORPHAN_SECONDS)
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunFolderError(f"another process still trains in {folder}; end it, then resume") from None
+    except OSError as fault:
+        raise RunFolderError(f"cannot write into {folder}: {fault.strerror or fault}") from fault
+    return lock

@@ -1,0 +1,122 @@
+"""Trials on several workers each: a worker group that stays up while one trial after another trains on it.
+
+To start a group takes half a minute, to begin a trial on one that is up a fraction of a second. `Crew` is the
+trial's side, `serve` what every worker runs; a mailbox is between them. A worker asks for each epoch, so that
+a trial that is stopped is one that nobody orders more epochs of.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunekit.errors import TrainingError, TunekitError
+from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
+from tunekit.tuning.mailbox import Mailbox, Order
+from tunekit.tuning.result import Result, told
+
+LEAVING_SECONDS = 60.0
+
+
+class Crew:
+    """The workers of one slot of the search."""
+
+    def __init__(self, team: Team, directory: Path) -> None:
+        """`directory`: the user's working directory, which relative paths are meant from."""
+        os.environ.update(SETTINGS)  # this process belongs to the slot
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        made = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here)
+        mailbox: Any = made.remote(team.workers, ECHO_SECONDS)
+        self._mailbox = mailbox
+        self._scratch = tempfile.TemporaryDirectory(prefix="tunekit-")
+        self._group = WorkerGroup(
+            lambda: serve(mailbox, directory), team, Witness(mailbox, team.workers), self._scratch.name
+        )
+
+    def train(self, order: Order) -> Result:
+        """Have an epoch trained; its result. Raises TrainingError when there are no workers any more."""
+        coming = [self._mailbox.train.remote(order)]
+        while self._group.working:
+            done, _ = ray.wait(coming, timeout=LOOK_SECONDS)
+            if done:
+                return ray.get(done[0])
+        fault = self._group.fault
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise TrainingError(f"the workers cannot be kept running: {reason}") from fault
+
+    def close(self) -> None:
+        """Let the workers go."""
+        with suppress(RayError):  # it may be gone, and then so are they
+            ray.get(self._mailbox.close.remote())
+        self._group.join(LEAVING_SECONDS)
+        ray.kill(self._mailbox)
+        self._scratch.cleanup()
+
+
+class Witness(ray.train.UserCallback):
+    """Runs in Ray's controller of the group: tells the mailbox how workers ended, before new ones start."""
+
+    def __init__(self, mailbox: Any, workers: int) -> None:
+        self._mailbox, self._workers = mailbox, workers
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        # A TunekitError is known to the mailbox already, and a fault beside a death is its echo.
+        ended = {
+            rank: fault for rank, fault in worker_exceptions.items() if not isinstance(fault, TunekitError)
+        }
+        dead = {rank: fault for rank, fault in ended.items() if not isinstance(fault, WorkerFault)} or ended
+        if dead:
+            who = " and ".join(str(rank + 1) for rank in dead)
+            what = f"worker {who} of {self._workers} {_ending(next(iter(dead.values())))}"
+            ray.get(self._mailbox.death.remote(what))
+
+
+def _ending(fault: Exception) -> str:
+    if type(fault).__module__.partition(".")[0] == "ray":  # some are no RayError
+        return "died (killed, or out of memory?)"
+    return f"broke off: {(str(fault).splitlines() or [type(fault).__name__])[0]}"
+
+
+def serve(mailbox: Any, directory: Path) -> None:
+    """A worker's whole life: it trains what is ordered, an epoch at a time."""
+    from tunekit.training.ranks import Ranks  # here: who only orders needs no trainer
+    from tunekit.tuning.training import Training
+
+    os.chdir(directory)
+    context = ray.train.get_context()
+    ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    mine = {"device": str(ray.train.torch.get_device()), "workers": ranks.world}
+    training: Training | None = None
+    place = ray.get(mailbox.standing.remote())
+    while (order := ray.get(mailbox.order.remote(place))) is not None:
+        try:
+            if training is not None and training.folder != order.folder:
+                training.close()
+                training = None
+            if training is None:
+                training = Training(order.args.model_copy(update=mine), order.folder, ranks)
+            result = training.next()
+        except Exception as fault:  # whatever it is, it is this trial's, not the search's
+            if training is not None:
+                training.close()
+                training = None
+            result, known = told(fault), isinstance(fault, TunekitError)
+            if not ray.get(mailbox.fault.remote(place, ranks.rank, result, known)):
+                if known:
+                    raise
+                raise WorkerFault(result["failed"]) from fault
+        else:
+            if ranks.first:
+                ray.get(mailbox.answer.remote(place, result))
+        place += 1
+    if training is not None:
+        training.close()
