@@ -290,6 +290,12 @@ class TuneArgs(TrainArgs):
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
     )
     reduction: int = arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
+    address: OptionalStr = setting(
+        None,
+        "machine",
+        "a Ray cluster to run the trials on: host:port of its head node, or auto; RAY_ADDRESS when left out,"
+        " and a Ray of its own where that is not set",
+    )
     concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
     cpus: OptionalInt = arg(
         None, "machine", "CPU cores of each of a trial's workers; from the machine when left out", ge=1

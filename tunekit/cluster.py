@@ -20,7 +20,45 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 GPUS = "CUDA_VISIBLE_DEVICES"
+VARIABLE = "RAY_ADDRESS"
 STORE_BYTES = 100 * 1024**2  # Ray's object store: workers share images through files, not through it
+
+
+@contextmanager
+def joined(address: str | None) -> Iterator[None]:
+    """Joined to the cluster at `address` while the block runs, or to that which RAY_ADDRESS names.
+
+    Without either, and where this process is joined to a Ray already, nothing changes. The cluster stays up.
+    """
+    if ray.is_initialized():
+        if address is not None:
+            raise ResourceError(f"address={address}: this process is joined to a Ray already; leave it out")
+        yield
+        return
+    where = f"address={address}" if address is not None else f"RAY_ADDRESS={os.environ.get(VARIABLE)}"
+    address = address or os.environ.get(VARIABLE)
+    if address in (None, "", "local"):
+        yield
+        return
+    if "://" in address:
+        raise ResourceError(
+            f"{where}: a search joins the cluster as one of its processes, so it takes host:port of the head "
+            "node, and runs on a node of the cluster"
+        )
+    try:
+        ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": SETTINGS})
+    except Exception as fault:  # of many kinds, by what is wrong
+        ray.shutdown()
+        first = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise ResourceError(
+            f"{where}: no Ray cluster could be joined there: {first}; `ray start --head` on its head node "
+            "says the address, `ray start --address=...` makes this machine a part of it, and a cluster that "
+            "asks for a token wants the same RAY_AUTH_TOKEN here"
+        ) from fault
+    try:
+        yield
+    finally:
+        ray.shutdown()  # of this process's part in it
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import ray
 
 from tunekit import cluster
 from tunekit.errors import ResourceError
-from tunekit.tuning.resources import Machine, Slots, read_machine
+from tunekit.tuning.resources import Machine, Node, Slots, read_machine
 
 # What Tune and its workers read from the environment while a search runs.
 SETTINGS = {
@@ -27,8 +27,17 @@ def available() -> Machine:
     """What trials can be given."""
     if not ray.is_initialized():
         return read_machine()
-    resources = ray.cluster_resources()
-    return Machine(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    nodes = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"])
+    return Machine(
+        tuple(
+            Node(
+                node["NodeManagerHostname"],
+                int(node["Resources"].get("CPU", 0)),
+                int(node["Resources"].get("GPU", 0)),
+            )
+            for node in nodes
+        )
+    )
 
 
 @contextmanager

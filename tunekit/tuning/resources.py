@@ -7,7 +7,8 @@ A slot is the place one trial runs in: so many workers, each with so many CPU co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,16 +20,46 @@ MOST_BY_DEFAULT = 4  # CPU-only trials at a time: more of them make each one slo
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What there is to compute with."""
+class Node:
+    """One computer."""
 
+    name: str
     cores: int
-    gpus: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to compute with: one computer, or a cluster of them."""
+
+    nodes: tuple[Node, ...]
     mps: bool = False
 
+    @property
+    def cores(self) -> int:
+        return sum(node.cores for node in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        return sum(node.gpus for node in self.nodes)
+
+    def places(self, cpus: int, gpus: float) -> int:
+        """Workers of so much that fit; each on one node."""
+        return sum(
+            min(node.cores // cpus, int(node.gpus / gpus + 1e-9) if gpus else node.cores)
+            for node in self.nodes
+        )
+
     def __str__(self) -> str:
-        gpus = f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else "no CUDA GPU"
-        return f"{self.cores} CPU core{'s' if self.cores > 1 else ''} and {gpus}"
+        if len(self.nodes) == 1:
+            return f"this machine has {_things(self.nodes[0])}"
+        each = "; ".join(f"{node.name}: {_things(node)}" for node in self.nodes)
+        return f"the {len(self.nodes)} nodes of the cluster have {each}"
+
+
+def _things(node: Node) -> str:
+    gpus = f"{node.gpus} GPU{'s' if node.gpus > 1 else ''}" if node.gpus else "no CUDA GPU"
+    return f"{node.cores} CPU core{'s' if node.cores != 1 else ''} and {gpus}"
 
 
 @dataclass(frozen=True)
@@ -47,15 +78,17 @@ class Slots:
     workers: int = 1
 
     def __str__(self) -> str:
+        trials = f"{self.concurrent} trial{'s' if self.concurrent > 1 else ''} at a time"
+        workers = f"{self.workers} workers of " if self.workers > 1 else ""
         cores = f"{self.cpus} CPU core{'s' if self.cpus > 1 else ''}"
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
-        workers = f"{self.workers} workers of " if self.workers > 1 else ""
-        return f"{self.concurrent} at a time on {workers}{cores}{gpus} each"
+        return f"{trials} on {workers}{cores}{gpus} each"
 
 
 def read_machine() -> Machine:
     """This machine, as far as this process may use it."""
-    return Machine(available_cores(), torch.cuda.device_count(), torch.backends.mps.is_available())
+    here = Node(platform.node(), available_cores(), torch.cuda.device_count())
+    return Machine((here,), torch.backends.mps.is_available())
 
 
 def plan_slots(args: TuneArgs, machine: Machine) -> Slots:
@@ -63,38 +96,38 @@ def plan_slots(args: TuneArgs, machine: Machine) -> Slots:
     device, only_gpu = _device(args, machine)
     workers = args.workers or 1
     gpus = _gpus_per_worker(args, machine, device, workers)
-    usable = (1 if only_gpu is not None else machine.gpus) if gpus else 0
-    places = int(usable / (gpus * workers) + 1e-9) if gpus else None
-    if args.concurrent is not None:
-        concurrent = args.concurrent
-        cpus = args.cpus or max(1, machine.cores // (concurrent * workers))
-    elif places is not None:
-        cpus = args.cpus or max(1, machine.cores // max(places * workers, 1))
-        concurrent = max(1, min(places, machine.cores // (cpus * workers)))
-    else:
-        cpus = args.cpus or math.ceil(machine.cores / max(MOST_BY_DEFAULT, workers))
-        concurrent = max(1, machine.cores // (cpus * workers))
-    if device == "mps" and args.concurrent is None:
-        concurrent = 1
-    trials = f"{concurrent} trial{'s' if concurrent > 1 else ''} at a time"
-    each = f"{workers} workers of " if workers > 1 else ""
-    asked = ", ".join(
-        f"{name}={value:g}"
-        for name in ("workers", "concurrent", "cpus", "gpus")
-        if (value := getattr(args, name)) is not None
-    )
-    if concurrent * workers * cpus > machine.cores:
-        raise ResourceError(
-            f"{asked}: {trials} with {each}{cpus} CPU "
-            f"core{'s' if cpus > 1 else ''} each is more than there is: this machine has {machine}"
+    if only_gpu is not None:
+        machine = Machine((replace(machine.nodes[0], gpus=1),))
+    cpus = args.cpus or _cpus_per_worker(args, machine, gpus, workers)
+    room = machine.places(cpus, gpus) // workers
+    fitting = 1 if device == "mps" else room
+    slots = Slots(args.concurrent or max(fitting, 1), cpus, gpus, device, only_gpu, workers)
+    if slots.concurrent > room:
+        asked = ", ".join(
+            f"{name}={value:g}"
+            for name in ("workers", "concurrent", "cpus", "gpus")
+            if (value := getattr(args, name)) is not None
         )
-    if gpus and concurrent * workers * gpus > usable + 1e-9:
         raise ResourceError(
-            f"{asked or 'gpus'}: {trials} with {each}{gpus:g} GPU each "
-            f"is more than there is: this machine has {machine}"
-            + (f", of which device={args.device} is one" if only_gpu is not None else "")
+            f"{asked or f'device={args.device}'}: {slots} is more than there is: {machine}"
+            + (f", as device={args.device} is one GPU" if only_gpu is not None else "")
         )
-    return Slots(min(concurrent, args.iterations), cpus, gpus, device, only_gpu, workers)
+    return replace(slots, concurrent=min(slots.concurrent, args.iterations))
+
+
+def _cpus_per_worker(args: TuneArgs, machine: Machine, gpus: float, workers: int) -> int:
+    """As many as leave room for all that run at a time, where all nodes have the same share."""
+    shares = []
+    for node in machine.nodes:
+        if args.concurrent is not None:
+            here = math.ceil(args.concurrent * workers / len(machine.nodes))
+        elif gpus:
+            here = int(node.gpus / gpus + 1e-9)
+        else:
+            here = max(MOST_BY_DEFAULT, workers)
+        if here:  # a node without GPUs takes no part
+            shares.append(node.cores // here if gpus or args.concurrent else math.ceil(node.cores / here))
+    return max(min(shares, default=1), 1)
 
 
 def _device(args: TuneArgs, machine: Machine) -> tuple[str, int | None]:
@@ -115,7 +148,7 @@ def _device(args: TuneArgs, machine: Machine) -> tuple[str, int | None]:
     kind, _, number = name.partition(":")
     if kind == "cuda" and (number.isdigit() or not number) and int(number or 0) < machine.gpus:
         return "cuda:0", int(number) if number else None
-    raise ResourceError(f"device={args.device} is not there: this machine has {machine}")
+    raise ResourceError(f"device={args.device} is not there: {machine}")
 
 
 def _gpus_per_worker(args: TuneArgs, machine: Machine, device: str, workers: int) -> float:
@@ -123,7 +156,7 @@ def _gpus_per_worker(args: TuneArgs, machine: Machine, device: str, workers: int
         raise ResourceError(f"workers={workers}: an MPS device is one; leave workers out")
     if not device.startswith("cuda"):
         if args.gpus:
-            what = f"device={args.device}" if args.device is not None else f"this machine has {machine}"
+            what = f"device={args.device}" if args.device is not None else f"{machine}"
             raise ResourceError(f"gpus={args.gpus:g} cannot be given to trials: {what}")
         return 0.0
     gpus = 1.0 if args.gpus is None else args.gpus

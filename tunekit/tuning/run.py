@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -21,9 +21,8 @@ from rich.console import Console
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
+from tunekit.cluster import joined
 from tunekit.control import Control
-from tunekit.data.labels import summarize
-from tunekit.data.sources import open_sources
 from tunekit.errors import RunFolderError, TrainingError, TunekitError
 from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
@@ -39,17 +38,20 @@ from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
 from tunekit.tuning.display import Display
+from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.schedulers import make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
+from tunekit.tuning.survey import Survey, survey_data
 from tunekit.tuning.trial import Job, TuneTrial
 from tunekit.tuning.watcher import WORDS, Ending, Watcher
 
 BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
 CHANGEABLE_ON_RESUME = (
     "iterations",
+    "address",
     "concurrent",
     "workers",
     "cpus",
@@ -62,25 +64,17 @@ CHANGEABLE_ON_RESUME = (
 )
 
 
-@dataclass(frozen=True)
-class Data:
-    """What is known of the data set before the first trial."""
-
-    names: list[str]
-    training: int
-    validation: int
-    problems: str
-
-    def fingerprint(self) -> dict[str, object]:
-        return {"names": self.names, "training images": self.training, "validation images": self.validation}
-
-
 def tune(args: TuneArgs) -> Run:
     """Search until `iterations` trials are done; returns the run.
 
     Raises TunekitError for what the user can mend, KeyboardInterrupt after Ctrl-C; in both cases the folder
     is whole and `resume=` goes on with it.
     """
+    with joined(args.address):
+        return _tune(args)
+
+
+def _tune(args: TuneArgs) -> Run:
     folder = resumed_run(args)
     if folder is not None:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
@@ -88,7 +82,9 @@ def tune(args: TuneArgs) -> Run:
     slots = plan_slots(args, machine)
     check_together(args, slots.device, slots.workers)
     check_model(args.model, args.pretrained)
-    data = _look_at_data(args)
+    data = survey_data(args)
+    if ray.is_initialized():
+        check_nodes(args, data, Path(args.project) if folder is None else folder.parent)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     new = folder is None
     if folder is None:
@@ -114,14 +110,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _look_at_data(args: TuneArgs) -> Data:
-    """Checks both splits before anything starts, and decodes them once for all trials."""
-    sources = open_sources(args)
-    problems = summarize([*sources.train.problems, *sources.val.problems])
-    return Data(list(sources.names), len(sources.train), len(sources.val), problems)
-
-
-def _new_plan(args: TuneArgs, data: Data, slots: Slots) -> Plan:
+def _new_plan(args: TuneArgs, data: Survey, slots: Slots) -> Plan:
     space = load_space(args.space)
     threads = args.threads or slots.cpus
     return make_plan(args, space, len(data.names), data.training, slots.device, threads)
@@ -244,7 +233,7 @@ def _end_early(folder: Path, control: Control, books: Books) -> None:
     raise control.fault
 
 
-def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Data, study: Study) -> str:
+def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Survey, study: Study) -> str:
     lines = [data.problems] if data.problems else []
     lines.append(
         f"{plan.base.model} on {plan.base.data}: {data.training} training and {data.validation} validation "
@@ -254,7 +243,7 @@ def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Data,
     over = sum(trial.state.is_finished() for trial in handed_out(study))
     trials = f"{args.iterations} trials" + (f", {over} of them done before" if over else "")
     lines.append(
-        f"{trials}, of {plan.base.epochs} epochs, {slots}; {args.sampler} over {len(plan.space.parameters)} "
+        f"{trials} of {plan.base.epochs} epochs, {slots}; {args.sampler} over {len(plan.space.parameters)} "
         f"hyperparameters, {args.scheduler} -> {_as_typed(folder)}"
     )
     return "\n".join(lines)

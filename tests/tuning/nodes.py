@@ -1,0 +1,123 @@
+"""A real Ray cluster on this machine: a head and more nodes, started as a user starts them, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RAY = Path(sys.executable).with_name("ray")
+# Ray takes them from the environment that a process begins with: all that has to do with the cluster is a
+# process of its own.
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+QUIET = ("--disable-usage-stats", "--block", "--object-store-memory=100000000")
+
+WAIT = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+end = time.monotonic() + 90
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+    assert time.monotonic() < end, ray.nodes()
+    time.sleep(0.2)
+"""
+
+
+@dataclass
+class Cluster:
+    """Started by `running_cluster`; nodes are ended by their process ids."""
+
+    address: str
+    dashboard: str
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command of somebody who has the cluster's token."""
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            env={**os.environ, **ENVIRONMENT, **environment},
+        )
+
+    def wait_for(self, count: int) -> None:
+        """Until so many nodes are there."""
+        done = self.run(sys.executable, "-c", WAIT, self.address, str(count), cwd=Path.cwd())
+        assert done.returncode == 0, done.stderr
+
+    def add(self, cpus: int, *more: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Another node with so many cores; `before`: a command that starts it."""
+        return self._start(
+            [*before, str(RAY), "start", f"--address={self.address}", f"--num-cpus={cpus}", *QUIET, *more]
+        )
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        node = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        self.nodes.append(node)
+        return node
+
+    def end(self, node: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+        """The node and all processes that it has started."""
+        if node.poll() is not None:
+            return
+        os.killpg(node.pid, how)  # a node leads a group of its own
+        try:
+            node.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(node.pid, signal.SIGKILL)
+            node.wait(10)
+
+
+@contextmanager
+def running_cluster(*cpus: int) -> Iterator[Cluster]:
+    """A head with cpus[0] cores, and a node for each more; ended with the block."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:
+        port, dashboard = free_port(), free_port()
+        cluster = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        try:
+            cluster._start(
+                [
+                    *(str(RAY), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"),
+                    *(f"--num-cpus={cpus[0]}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+                    *(f"--temp-dir={scratch}", *QUIET),
+                ]
+            )
+            wait_until_up(port)
+            for count in cpus[1:]:
+                cluster.add(count)
+            cluster.wait_for(len(cpus))
+            yield cluster
+        finally:
+            for node in reversed(cluster.nodes):
+                cluster.end(node)
+
+
+def wait_until_up(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as line:
+            if line.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the head does not come up")
+
+
+def free_port() -> int:
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        return int(line.getsockname()[1])

@@ -1,0 +1,129 @@
+"""What a cluster's nodes must have before a trial runs there: this package, the data, the model, the folder.
+
+In: the search's arguments and what this node found. Out: nothing, or one error that names the node. Each node
+decodes the images into its own cache on the way, so that its trials find them ready.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunekit import __version__
+from tunekit.args import TuneArgs
+from tunekit.errors import ResourceError, RunFolderError, TunekitError
+from tunekit.tuning.survey import Survey, survey_data
+
+SEEN_SECONDS = 5.0  # a shared disk may show a new file late
+
+
+@dataclass(frozen=True)
+class Question:
+    """What each node is asked."""
+
+    args: TuneArgs
+    directory: Path  # the user's working directory, which relative paths are meant from
+    probe: Path  # a file that lies where the run's folder is to be
+
+
+@dataclass(frozen=True)
+class Answer:
+    version: str
+    survey: Survey | None = None
+    problem: str = ""
+
+
+def check_nodes(args: TuneArgs, here: Survey, project: Path) -> None:
+    """Raise ResourceError if another node of the cluster could not run this search's trials.
+
+    `here`: what this node has found. `project`: the folder that the run's folder is made in.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    others = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own}
+    if not others:
+        return
+    probe = project.absolute() / f".tunekit-{uuid.uuid4().hex}"
+    try:
+        project.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as fault:
+        raise RunFolderError(f"cannot write into {project}: {fault.strerror}; choose project=") from fault
+    try:
+        question = Question(args, Path.cwd(), probe)
+        coming = {
+            node: ray.remote(look)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            .remote(question)
+            for node in others
+        }
+        for node, answer in coming.items():
+            name = others[node]["NodeManagerHostname"]
+            _compare(f"{name} ({others[node]['NodeManagerAddress']})", _answer(name, answer), here)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _answer(name: str, coming: ray.ObjectRef[Answer]) -> Answer:
+    try:
+        return ray.get(coming)
+    except RayError as fault:
+        lines = str(fault).splitlines()
+        raise ResourceError(
+            f"node {name} cannot run tunekit: {(lines or [type(fault).__name__])[-1]}; install it there"
+        ) from fault
+
+
+def _compare(name: str, answer: Answer, here: Survey) -> None:
+    if answer.version != __version__:
+        raise ResourceError(f"node {name} has tunekit {answer.version}, this one has {__version__}")
+    if answer.survey is None:
+        raise ResourceError(f"node {name}: {answer.problem}")
+    theirs = answer.survey.fingerprint()
+    for key, value in here.fingerprint().items():
+        if theirs[key] != value:
+            raise ResourceError(
+                f"node {name} has another data set: its {key} are {theirs[key]}, here they are {value}"
+            )
+
+
+def look(question: Question) -> Answer:
+    """On the node itself."""
+    from tunekit.models.start import check_model  # here: the driver sends this function, and needs no model
+
+    try:
+        os.chdir(question.directory)
+    except OSError:
+        return Answer(
+            __version__,
+            problem=f"the folder {question.directory}, where the search was started, is not there: "
+            "start it in one that all nodes have",
+        )
+    try:
+        check_model(question.args.model, question.args.pretrained)
+        found = survey_data(question.args)
+    except TunekitError as fault:
+        return Answer(__version__, problem=str(fault))
+    if not _sees(question.probe):
+        return Answer(
+            __version__,
+            problem=f"the folder {question.probe.parent} of {socket.gethostname()} is not the one of the "
+            "node that searches: let project= name a folder on a disk that all nodes share",
+        )
+    return Answer(__version__, found)
+
+
+def _sees(file: Path) -> bool:
+    deadline = time.monotonic() + SEEN_SECONDS
+    while not file.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
