@@ -14,6 +14,7 @@ import tunekit
 from tunekit import cli, verbs
 from tunekit.args import ARGUMENTS, TrainArgs, TuneArgs
 from tunekit.errors import ArgumentError
+from tunekit.words import parse
 
 Completed = subprocess.CompletedProcess[str]
 
@@ -121,10 +122,16 @@ def test_version_is_the_packages() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["trian"], "error: unknown verb 'trian': did you mean 'train'? The verbs are tune, train, val"),
-        (["predict"], "error: unknown verb 'predict': The verbs are tune, train, val"),
-        (["data=x.yaml"], "error: a verb comes first (tune, train, val): tunekit VERB data=x.yaml"),
-        (["help", "tun"], "error: unknown verb 'tun': did you mean 'tune'? The verbs are tune, train, val"),
+        (
+            ["trian"],
+            "error: unknown verb 'trian': did you mean 'train'? The verbs are tune, train, val, submit",
+        ),
+        (["predict"], "error: unknown verb 'predict': The verbs are tune, train, val, submit"),
+        (["data=x.yaml"], "error: a verb comes first (tune, train, val, submit): tunekit VERB data=x.yaml"),
+        (
+            ["help", "tun"],
+            "error: unknown verb 'tun': did you mean 'tune'? The verbs are tune, train, val, submit",
+        ),
         (["train", "epoch=3"], "error: unknown argument 'epoch': did you mean 'epochs'?"),
         (["train", "lr=3"], "error: unknown argument 'lr': here it is 'lr0'"),
         (["train", "epochs"], "error: 'epochs' has no value: write epochs=VALUE"),
@@ -265,10 +272,10 @@ def test_every_verb_leads_to_code_that_exists() -> None:
 
 def test_examples_in_the_help_parse() -> None:
     for name, verb in verbs.VERBS.items():
-        settings = cli.parse(name, verb.example.split()[2:])
+        settings = parse(name, verb.example.split()[2:])
         settings.pop("cfg", None)
         ARGUMENTS[name].model_validate(settings)
-    assert TuneArgs.model_validate(cli.parse("tune", ["iterations=10"])).iterations == 10
+    assert TuneArgs.model_validate(parse("tune", ["iterations=10"])).iterations == 10
 
 
 def test_what_takes_a_while_is_said_on_stderr_once(tmp_path: Path) -> None:

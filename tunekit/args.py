@@ -346,7 +346,29 @@ class TuneArgs(TrainArgs):
         return value
 
 
-ARGUMENTS: dict[str, type[Arguments]] = {"tune": TuneArgs, "train": TrainArgs, "val": ValArgs}
+class SubmitArgs(Arguments):
+    """Arguments of `tunekit submit`."""
+
+    address: OptionalStr = setting(
+        None, "job", "the dashboard of a Ray cluster: http://HOST:8265; RAY_API_SERVER_ADDRESS when left out"
+    )
+    job: OptionalStr = setting(
+        None, "job", "the command to run there, without `tunekit`; on the command line its words just follow"
+    )
+    attach: OptionalStr = setting(None, "job", "a job's id: say what it says")
+    stop: OptionalStr = setting(None, "job", "a job's id: ask it to stop; a search can be resumed")
+    name: OptionalStr = setting(None, "job", "the new job's id; chosen by Ray when left out")
+    follow: bool = setting(True, "job", "stay until the job ends, and say what it says")
+    working_dir: str = setting(".", "job", "the folder that goes along, but for what .gitignore leaves out")
+    max_size: float = arg(100.0, "job", "MB that may go along", gt=0)
+
+
+ARGUMENTS: dict[str, type[Arguments]] = {
+    "tune": TuneArgs,
+    "train": TrainArgs,
+    "val": ValArgs,
+    "submit": SubmitArgs,
+}
 
 
 def tunable_names() -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from tunekit.errors import ArgumentError, TunekitError
 from tunekit.verbs import VERBS, call
+from tunekit.words import parse
 
 HELP = ("-h", "--help", "help")
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -80,37 +81,6 @@ def _verb(word: str) -> str:
     near = difflib.get_close_matches(word.lower(), VERBS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise ArgumentError(f"unknown verb '{word}': {hint}The verbs are {verbs}")
-
-
-def parse(verb: str, words: Sequence[str]) -> dict[str, str]:
-    """Words of the form key=value, or --key=value, as names and texts."""
-    settings: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        name = key.lstrip("-").replace("-", "_")
-        if word == "resume":  # as in `tunekit train resume model=.../last.pt`
-            equals, value = "=", "True"
-        if not equals:
-            raise ArgumentError(_not_a_setting(verb, word, name))
-        if not name:
-            raise ArgumentError(f"'{word}': write name=value without spaces around '='")
-        if name in settings:
-            raise ArgumentError(f"{name} is given twice: {name}={settings[name]} and {name}={value}")
-        settings[name] = value
-    return settings
-
-
-def _not_a_setting(verb: str, word: str, name: str) -> str:
-    from tunekit.args import ARGUMENTS
-
-    names = [*ARGUMENTS[verb].model_fields, "cfg"]
-    if word in VERBS:
-        return f"one verb at a time: '{verb}' or '{word}'"
-    if name in names:
-        return f"'{word}' has no value: write {name}=VALUE"
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]}=VALUE?" if near else f"; `tunekit {verb} --help` lists the arguments"
-    return f"'{word}' is not of the form name=value{hint}"
 
 
 def _complain(error: TunekitError) -> None:

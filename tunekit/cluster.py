@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -59,6 +60,13 @@ def joined(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()  # of this process's part in it
+
+
+def user_directory() -> Path | None:
+    """The folder that relative paths are meant from, on every node. None: processes are there already, as in
+    a job, whose folder Ray unpacks on each node."""
+    in_a_job = ray.is_initialized() and ray.get_runtime_context().runtime_env.get("working_dir")
+    return None if in_a_job else Path.cwd()
 
 
 @contextmanager

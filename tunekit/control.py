@@ -1,4 +1,4 @@
-"""How a search ends before its time: Ctrl-C, or a fault that concerns all of it.
+"""How a search ends before its time: Ctrl-C, a cluster manager's SIGTERM, or a fault that concerns all.
 
 Whoever notices says so here; the search's loop looks here ten times a second.
 """
@@ -42,15 +42,18 @@ class Control:
 
     @contextmanager
     def catching_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C asks for an end, the second one is obeyed at once."""
+        """The first Ctrl-C or SIGTERM asks for an end, the second one is obeyed at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # signals come to the main thread only: the caller's business
             return
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        before = {
+            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:

@@ -54,3 +54,11 @@ class ResourceError(TunekitError):
 
 class RunFolderError(TunekitError):
     """A run folder cannot be written, read, or belongs to other work."""
+
+
+class JobError(TunekitError):
+    """A job on a cluster failed or was stopped; `exit_code` is its own."""
+
+    def __init__(self, text: str, code: int = TunekitError.exit_code) -> None:
+        super().__init__(text)
+        self.exit_code = code

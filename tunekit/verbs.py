@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunekit.args import Arguments
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,23 @@ VERBS = {
         "tunekit.evaluation.run:val",
         "tunekit val model=runs/train/pets/weights/best.pt split=test",
     ),
+    "submit": Verb(
+        "run one of the others as a job on a Ray cluster",
+        "tunekit.tuning.submit:submit",
+        "tunekit submit address=http://head:8265 tune data=/shared/pets.yaml project=/shared/runs/tune",
+    ),
 }
 
 
 def call(name: str, settings: Mapping[str, Any]) -> Any:
     """Run a verb with `settings`: names to raw values, `cfg` among them."""
+    args = arguments(name, settings)
+    module, function = VERBS[name].function.split(":")
+    return getattr(importlib.import_module(module), function)(args)
+
+
+def arguments(name: str, settings: Mapping[str, Any]) -> Arguments:
+    """A verb's validated arguments. Raises ArgumentError."""
     from tunekit.args import ARGUMENTS
     from tunekit.cfg import read_cfg
     from tunekit.checks import build_args
@@ -47,10 +62,8 @@ def call(name: str, settings: Mapping[str, Any]) -> Any:
     given = {key: value for key, value in settings.items() if key != "cfg"}
     from_file = read_cfg(settings["cfg"]) if "cfg" in settings else {}
     below = {key: entry for key, entry in from_file.items() if key not in given}
-    args = build_args(
+    return build_args(
         ARGUMENTS[name],
         {**{key: entry.value for key, entry in below.items()}, **given},
         {key: entry.place for key, entry in below.items()},
     )
-    module, function = VERBS[name].function.split(":")
-    return getattr(importlib.import_module(module), function)(args)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,7 @@ class Cluster:
 
     address: str
     dashboard: str
+    scratch: str  # the folder of Ray's own files, on each node
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,11 +57,16 @@ class Cluster:
         done = self.run(sys.executable, "-c", WAIT, self.address, str(count), cwd=Path.cwd())
         assert done.returncode == 0, done.stderr
 
-    def add(self, cpus: int, *more: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Another node with so many cores; `before`: a command that starts it."""
-        return self._start(
-            [*before, str(RAY), "start", f"--address={self.address}", f"--num-cpus={cpus}", *QUIET, *more]
-        )
+    def add(self, cpus: int, *hidden: Path) -> subprocess.Popen[bytes]:
+        """Another node with so many cores, for which the folders `hidden` are empty ones.
+
+        Ray's own files are of course: two nodes that share them delete each other's jobs.
+        """
+        command = [str(RAY), "start", f"--address={self.address}", f"--num-cpus={cpus}", *QUIET]
+        if can_mount():
+            hide = " && ".join(f"mount -t tmpfs none {folder}" for folder in (self.scratch, *hidden))
+            command = ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh", *command]
+        return self._start(command)
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         node = subprocess.Popen(
@@ -71,16 +79,11 @@ class Cluster:
         self.nodes.append(node)
         return node
 
-    def end(self, node: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
-        """The node and all processes that it has started."""
-        if node.poll() is not None:
-            return
-        os.killpg(node.pid, how)  # a node leads a group of its own
-        try:
-            node.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait(10)
+    def end(self, node: subprocess.Popen[bytes]) -> None:
+        """The node and all processes that it has started: at once, as when the power fails."""
+        if node.poll() is None:
+            os.killpg(node.pid, signal.SIGKILL)  # a node leads a group of its own
+            node.wait(30)
 
 
 @contextmanager
@@ -88,7 +91,7 @@ def running_cluster(*cpus: int) -> Iterator[Cluster]:
     """A head with cpus[0] cores, and a node for each more; ended with the block."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:
         port, dashboard = free_port(), free_port()
-        cluster = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        cluster = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", scratch)
         try:
             cluster._start(
                 [
@@ -115,6 +118,14 @@ def wait_until_up(port: int) -> None:
                 return
         time.sleep(0.2)
     raise AssertionError("the head does not come up")
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether nodes can be given folders of their own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
 
 
 def free_port() -> int:

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit import __version__
 from tunekit.args import TuneArgs
+from tunekit.cluster import user_directory
 from tunekit.errors import ResourceError, RunFolderError, TunekitError
 from tunekit.tuning.survey import Survey, survey_data
 
@@ -30,7 +31,7 @@ class Question:
     """What each node is asked."""
 
     args: TuneArgs
-    directory: Path  # the user's working directory, which relative paths are meant from
+    directory: Path | None  # which relative paths are meant from; None: the process is there
     probe: Path  # a file that lies where the run's folder is to be
 
 
@@ -57,7 +58,7 @@ def check_nodes(args: TuneArgs, here: Survey, project: Path) -> None:
     except OSError as fault:
         raise RunFolderError(f"cannot write into {project}: {fault.strerror}; choose project=") from fault
     try:
-        question = Question(args, Path.cwd(), probe)
+        question = Question(args, user_directory(), probe)
         coming = {
             node: ray.remote(look)
             .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
@@ -99,7 +100,8 @@ def look(question: Question) -> Answer:
     from tunekit.models.start import check_model  # here: the driver sends this function, and needs no model
 
     try:
-        os.chdir(question.directory)
+        if question.directory is not None:
+            os.chdir(question.directory)
     except OSError:
         return Answer(
             __version__,

@@ -21,7 +21,7 @@ from rich.console import Console
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
-from tunekit.cluster import joined
+from tunekit.cluster import joined, user_directory
 from tunekit.control import Control
 from tunekit.errors import RunFolderError, TrainingError, TunekitError
 from tunekit.models.start import check_model
@@ -161,7 +161,7 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
-            job = Job(folder, plan, Path.cwd(), _team(slots))
+            job = Job(folder, plan, user_directory(), _team(slots))
             tuner = ray_tune.Tuner(
                 ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
                 tune_config=ray_tune.TuneConfig(

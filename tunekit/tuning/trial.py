@@ -29,7 +29,7 @@ class Job:
 
     run: Path  # absolute
     plan: Plan
-    directory: Path  # the user's working directory, which relative paths in the arguments are meant from
+    directory: Path | None  # which relative paths are meant from; None: the process is there
     team: Team | None  # None: a trial trains in its actor
 
 
@@ -52,7 +52,8 @@ class TuneTrial(tune.Trainable):
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        os.chdir(self._job.directory)  # Ray has moved us to a folder of its own
+        if self._job.directory is not None:
+            os.chdir(self._job.directory)  # Ray may have moved us to a folder of its own
         self._number, self._params = config["number"], config["params"]
 
     def step(self) -> Result:

@@ -30,8 +30,8 @@ LEAVING_SECONDS = 60.0
 class Crew:
     """The workers of one slot of the search."""
 
-    def __init__(self, team: Team, directory: Path) -> None:
-        """`directory`: the user's working directory, which relative paths are meant from."""
+    def __init__(self, team: Team, directory: Path | None) -> None:
+        """`directory`: where relative paths are meant from, None: where the workers are."""
         os.environ.update(SETTINGS)  # this process belongs to the slot
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         made = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here)
@@ -86,12 +86,13 @@ def _ending(fault: Exception) -> str:
     return f"broke off: {(str(fault).splitlines() or [type(fault).__name__])[0]}"
 
 
-def serve(mailbox: Any, directory: Path) -> None:
+def serve(mailbox: Any, directory: Path | None) -> None:
     """A worker's whole life: it trains what is ordered, an epoch at a time."""
     from tunekit.training.ranks import Ranks  # here: who only orders needs no trainer
     from tunekit.tuning.training import Training
 
-    os.chdir(directory)
+    if directory is not None:
+        os.chdir(directory)
     context = ray.train.get_context()
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
     mine = {"device": str(ray.train.torch.get_device()), "workers": ranks.world}
