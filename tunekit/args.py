@@ -6,9 +6,18 @@ these models. A verb's model is frozen: what a run was called with is what it ra
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 
 from tunekit.fields import (
     OptionalFloat,
@@ -363,12 +372,18 @@ class SubmitArgs(Arguments):
     max_size: float = arg(100.0, "job", "MB that may go along", gt=0)
 
 
-ARGUMENTS: dict[str, type[Arguments]] = {
-    "tune": TuneArgs,
-    "train": TrainArgs,
-    "val": ValArgs,
-    "submit": SubmitArgs,
-}
+class RunArgs(Arguments):
+    """Arguments of `tunekit status`, and what the other verbs that speak to a search share with it."""
+
+    run: OptionalStr = setting(
+        None, "job", "the search's folder, such as runs/tune/first; the latest in runs/tune when left out"
+    )
+
+
+class StopArgs(RunArgs):
+    """Arguments of `tunekit stop`."""
+
+    trial: OptionalInt = arg(None, "job", "the trial to stop; the whole search when left out", ge=0)
 
 
 def tunable_names() -> tuple[str, ...]:
@@ -378,3 +393,25 @@ def tunable_names() -> tuple[str, ...]:
         for name, field in TrainArgs.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["tunable"]
     )
+
+
+def _left_out(field: FieldInfo) -> tuple[Any, FieldInfo]:
+    """The same argument, but None when it is not given."""
+    field = copy(field)
+    field.default = None
+    return field.annotation, field
+
+
+_CANDIDATE: dict[str, Any] = {name: _left_out(TrainArgs.model_fields[name]) for name in tunable_names()}
+AddArgs: type[RunArgs] = create_model("AddArgs", __base__=RunArgs, **_CANDIDATE)
+"""Arguments of `tunekit add`: hyperparameters, each None where it is left out."""
+
+ARGUMENTS: dict[str, type[Arguments]] = {
+    "tune": TuneArgs,
+    "train": TrainArgs,
+    "val": ValArgs,
+    "status": RunArgs,
+    "stop": StopArgs,
+    "add": AddArgs,
+    "submit": SubmitArgs,
+}

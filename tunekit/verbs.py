@@ -38,6 +38,21 @@ VERBS = {
         "tunekit.evaluation.run:val",
         "tunekit val model=runs/train/pets/weights/best.pt split=test",
     ),
+    "status": Verb(
+        "show how far a search is, while it runs or afterwards",
+        "tunekit.tuning.remote:status",
+        "tunekit status run=runs/tune/pets",
+    ),
+    "stop": Verb(
+        "ask a running search to end a trial, or to end",
+        "tunekit.tuning.remote:stop",
+        "tunekit stop run=runs/tune/pets trial=3",
+    ),
+    "add": Verb(
+        "have a running search try hyperparameters of yours next",
+        "tunekit.tuning.remote:add",
+        "tunekit add run=runs/tune/pets lr0=0.02 mosaic=0.5",
+    ),
     "submit": Verb(
         "run one of the others as a job on a Ray cluster",
         "tunekit.tuning.submit:submit",

@@ -1,0 +1,83 @@
+"""`tunekit status`, `stop` and `add`: a word with a search that another process runs.
+
+What a search has come to is read from its folder, whether it runs or not; what it is to do is asked of it
+through the folder, too (requests.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from tunekit.args import RunArgs, StopArgs
+from tunekit.errors import ArgumentError, RunFolderError
+from tunekit.results.trials import JOURNAL, read_trials
+from tunekit.search.space import load_space
+from tunekit.tuning.board import Board
+from tunekit.tuning.display import Display
+from tunekit.tuning.requests import Request, ask
+
+PROJECT = Path("runs/tune")
+LOOK_PATIENCE, PATIENCE = 5.0, 30.0  # seconds; a search that draws its pictures answers after them
+WORDS = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}
+
+
+def status(args: RunArgs) -> None:
+    """Print how far a search is, and whether it runs."""
+    run = _run(args)
+    try:
+        told = ask(run, Request("look", {}), patience=LOOK_PATIENCE)
+    except RunFolderError:
+        told = f"no search runs there now (or it is busy); to go on: tunekit tune resume={run}"
+    trials = read_trials(run)
+    call = _call(run)
+    board = Board(int(call["iterations"]), int(call["epochs"]), 1)
+    for trial in trials:
+        line = board.began(trial.number, trial.params)
+        line.epoch, line.best, line.reason = trial.epochs, trial.fitness, trial.reason
+        line.state = WORDS.get(trial.state, "running")
+    console = Console()
+    console.print(f"{run}: {told}", soft_wrap=True, highlight=False)
+    names = [parameter.name for parameter in load_space(str(run / "space.yaml")).parameters]
+    console.print(Display(console, board, names).render())
+
+
+def stop(args: StopArgs) -> None:
+    """Ask a search to end one trial, or all and itself, after which it can be resumed."""
+    run = _run(args)
+    print(ask(run, Request("stop", {"trial": args.trial}), patience=PATIENCE))
+
+
+def add(args: RunArgs) -> None:
+    """Have a search try these hyperparameters next; what is left out is as in trial 0, the defaults."""
+    run = _run(args)
+    given = {name: getattr(args, name) for name in args.model_fields_set - {"run"}}
+    if not given:
+        raise ArgumentError("add takes hyperparameters to try: tunekit add lr0=0.02 mosaic=0.5")
+    print(ask(run, Request("add", {"params": given}), patience=PATIENCE))
+
+
+def _run(args: RunArgs) -> Path:
+    """The folder that is meant."""
+    if args.run is not None:
+        run = Path(args.run)
+        if not (run / JOURNAL).is_file():
+            raise RunFolderError(f"run={run} is no folder of a search: it has no {JOURNAL}")
+        return run
+    journals = sorted(PROJECT.glob(f"*/{JOURNAL}"), key=lambda path: path.stat().st_mtime)
+    if not journals:
+        raise RunFolderError(f"there is no search in {PROJECT}: say which one is meant with run=")
+    return journals[-1].parent
+
+
+def _call(run: Path) -> dict[str, Any]:
+    try:
+        recorded = yaml.safe_load((run / "args.yaml").read_text())
+    except (OSError, yaml.YAMLError) as fault:
+        raise RunFolderError(f"{run / 'args.yaml'} cannot be read ({fault})") from fault
+    if not isinstance(recorded, dict):
+        raise RunFolderError(f"{run / 'args.yaml'} is damaged: it should be a mapping of arguments")
+    return recorded
