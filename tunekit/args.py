@@ -278,6 +278,8 @@ WHY_NOT_IN_A_SEARCH = {
     "save_period": "trials keep their last and best weights only",
 }
 
+WITHOUT = {"grace": ("none",), "reduction": ("median", "none")}  # schedulers that an argument is not for
+
 
 class TuneArgs(TrainArgs):
     """Arguments of `tunekit tune`: all of train's, and those of the search."""
@@ -285,11 +287,13 @@ class TuneArgs(TrainArgs):
     iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
     sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
-    scheduler: Literal["asha", "none"] = setting("asha", "search", "what stops trials that are losing")
+    scheduler: Literal["asha", "median", "none"] = setting(
+        "asha", "search", "what stops trials that are losing"
+    )
     grace: OptionalInt = arg(
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
     )
-    reduction: int = arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
+    reduction: int = arg(3, "search", "asha: one in so many goes on at each rung", ge=2)
     concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
     cpus: OptionalInt = arg(
         None, "machine", "CPU cores of each of a trial's workers; from the machine when left out", ge=1
@@ -326,6 +330,14 @@ class TuneArgs(TrainArgs):
         name = str(info.field_name)
         if value != TrainArgs.model_fields[name].default:
             raise ValueError(WHY_NOT_IN_A_SEARCH[name])
+        return value
+
+    @field_validator("grace", "reduction")
+    @classmethod
+    def _of_the_scheduler(cls, value: int | None, info: ValidationInfo) -> int | None:
+        name, scheduler = str(info.field_name), info.data.get("scheduler")
+        if scheduler in WITHOUT[name] and value != cls.model_fields[name].default:
+            raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
         return value
 
     @field_validator("optimizer", mode="before")

@@ -41,7 +41,7 @@ from tunekit.tuning.cluster import available, running_ray
 from tunekit.tuning.display import Display
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.resources import Machine, Slots, plan_slots
-from tunekit.tuning.schedulers import make_scheduler
+from tunekit.tuning.schedulers import StopLosers, make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.trial import Job, TuneTrial
@@ -90,6 +90,7 @@ def tune(args: TuneArgs) -> Run:
     check_model(args.model, args.pretrained)
     data = _look_at_data(args)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
+    scheduler = make_scheduler(args, plan.base)
     new = folder is None
     if folder is None:
         folder = new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)
@@ -103,7 +104,7 @@ def tune(args: TuneArgs) -> Run:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
         _say(_opening(folder, args, plan, slots, data, study))
-        _search(folder, args, plan, slots, machine, study)
+        _search(folder, args, plan, slots, machine, study, scheduler)
         trials = trials_of(study)
         _raise_if_all_failed(trials, folder)
         _say(_answer(folder, trials))
@@ -153,11 +154,18 @@ def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
     write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
 
 
-def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Machine, study: Study) -> None:
+def _search(
+    folder: Path,
+    args: TuneArgs,
+    plan: Plan,
+    slots: Slots,
+    machine: Machine,
+    study: Study,
+    scheduler: StopLosers,
+) -> None:
     """Run what is left of the trials. Whatever ends it early is raised once everything is in order."""
     before = handed_out(study)
-    curves = {trial.number: trial.intermediate_values for trial in before}
-    scheduler = make_scheduler(args, plan.base, curves)
+    scheduler.replay({trial.number: trial.intermediate_values for trial in before})
     control = Control()
     searcher = StudySearcher(
         study, plan.space, folder, iterations=args.iterations, concurrent=slots.concurrent, control=control

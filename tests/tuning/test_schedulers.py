@@ -1,0 +1,72 @@
+"""Schedulers by name, as Ray Tune calls them, without Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from tunekit.args import TrainArgs, TuneArgs
+from tunekit.checks import build_args
+from tunekit.errors import ArgumentError
+from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
+
+
+def scheduler_of(name: str, **given: Any) -> StopLosers:
+    args = build_args(TuneArgs, {"epochs": 9, "warmup_epochs": 0, "scheduler": name, **given})
+    return make_scheduler(args, build_args(TrainArgs, {"epochs": args.epochs, "warmup_epochs": 0}))
+
+
+def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool:
+    """Whether a trial goes on after an epoch."""
+    result = {"number": number, "epoch": epoch, "fitness": fitness}
+    return scheduler.on_trial_result(None, None, result) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "none"])
+def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> None:
+    scheduler = scheduler_of(name, grace=1)
+    for number in range(30):
+        assert told(scheduler, number, 1, 0.5)
+    losers = range(30, 60)
+    assert not all(told(scheduler, number, 1, 0.1) for number in losers)
+    assert told(scheduler, 0, 2, 0.0)
+    assert told(scheduler, 60, 1, 0.9)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_that_was_told_the_recorded_curves_decides_as_the_one_that_saw_them(name: str) -> None:
+    given = {} if name == "none" else {"grace": 1}
+    seen, resumed = scheduler_of(name, **given), scheduler_of(name, **given)
+    curves: dict[int, dict[int, float]] = {}
+    for number in range(40):
+        for epoch in range(1, 9):
+            fitness = (number * 7 + epoch * 3) % 11 / 10
+            curves.setdefault(number, {})[epoch] = fitness
+            if not told(seen, number, epoch, fitness):
+                break
+    resumed.replay(dict(reversed(curves.items())))
+    for number in range(40, 80):
+        for epoch in range(1, 9):
+            fitness = (number * 5 + epoch * 3) % 11 / 10
+            assert told(resumed, number, epoch, fitness) is told(seen, number, epoch, fitness)
+
+
+def test_none_stops_nothing() -> None:
+    scheduler = scheduler_of("none")
+    assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
+
+
+@pytest.mark.parametrize("name", ["median"])
+def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None:
+    with pytest.raises(
+        ArgumentError, match=rf"scheduler={name} could not stop any trial: epochs=4 .*grace=4"
+    ):
+        scheduler_of(name, epochs=4, grace=4)
+    assert scheduler_of(name, epochs=5, grace=4)
+
+
+def test_asha_as_the_default_may_do_nothing_in_a_short_run() -> None:
+    scheduler = scheduler_of("asha", epochs=1)
+    assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
