@@ -287,13 +287,13 @@ class TuneArgs(TrainArgs):
     iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
     sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
-    scheduler: Literal["asha", "median", "none"] = setting(
+    scheduler: Literal["asha", "hyperband", "median", "none"] = setting(
         "asha", "search", "what stops trials that are losing"
     )
     grace: OptionalInt = arg(
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
     )
-    reduction: int = arg(3, "search", "asha: one in so many goes on at each rung", ge=2)
+    reduction: int = arg(3, "search", "asha, hyperband: one in so many goes on at each rung", ge=2)
     concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
     cpus: OptionalInt = arg(
         None, "machine", "CPU cores of each of a trial's workers; from the machine when left out", ge=1

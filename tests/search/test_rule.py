@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.search.asha import Asha
+from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
 
 RULES: dict[str, Callable[[], Rule]] = {
     "asha": lambda: Asha((1, 3), 3),
+    "hyperband": lambda: Hyperband((1, 3), 3),
     "median": lambda: Median(2),
 }
 values = st.sampled_from([None, 0.0, 0.1, 0.2, 0.3])

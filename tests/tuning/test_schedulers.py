@@ -58,7 +58,7 @@ def test_none_stops_nothing() -> None:
     assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
 
 
-@pytest.mark.parametrize("name", ["median"])
+@pytest.mark.parametrize("name", ["hyperband", "median"])
 def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None:
     with pytest.raises(
         ArgumentError, match=rf"scheduler={name} could not stop any trial: epochs=4 .*grace=4"

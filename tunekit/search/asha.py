@@ -58,7 +58,7 @@ class Asha(Rule):
         self.rungs = rungs
         self.reduction = reduction
 
-    def _goes_on(self, number: int, epoch: int) -> bool:
+    def passes(self, number: int, epoch: int) -> bool:
         return epoch not in self.rungs or goes_on(number, self.at(epoch), self.reduction)
 
     def at(self, rung: int) -> dict[int, float]:

@@ -23,7 +23,7 @@ class Median(Rule):
         super().__init__()
         self.grace = grace
 
-    def _goes_on(self, number: int, epoch: int) -> bool:
+    def passes(self, number: int, epoch: int) -> bool:
         if epoch < self.grace:
             return True
         others = [average for other, average in self.at(epoch).items() if other != number]

@@ -31,10 +31,10 @@ class Rule(ABC):
     def decide(self, number: int, epoch: int, fitness: float | None) -> bool:
         """Record, and say whether the trial goes on."""
         self.record(number, epoch, fitness)
-        return number == BASELINE or self._goes_on(number, epoch)
+        return number == BASELINE or self.passes(number, epoch)
 
     @abstractmethod
-    def _goes_on(self, number: int, epoch: int) -> bool:
+    def passes(self, number: int, epoch: int) -> bool:
         """Whether trial `number`, now at `epoch`, is good enough among all that is recorded."""
 
     def replay(self, curves: Mapping[int, Mapping[int, float | None]]) -> None:

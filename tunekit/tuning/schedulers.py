@@ -14,6 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.errors import ArgumentError
 from tunekit.search.asha import Asha, default_grace, rungs
+from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
 
@@ -51,6 +52,12 @@ def _asha(args: TuneArgs, base: TrainArgs) -> Rule:
     return Asha(rungs(base.epochs, _grace(args, base), args.reduction), args.reduction)
 
 
+def _hyperband(args: TuneArgs, base: TrainArgs) -> Rule:
+    grace = _grace(args, base)
+    _check_room(args, base, grace)
+    return Hyperband(rungs(base.epochs, grace, args.reduction), args.reduction)
+
+
 def _median(args: TuneArgs, base: TrainArgs) -> Rule:
     grace = _grace(args, base)
     _check_room(args, base, grace)
@@ -59,6 +66,7 @@ def _median(args: TuneArgs, base: TrainArgs) -> Rule:
 
 SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
     "asha": _asha,
+    "hyperband": _hyperband,
     "median": _median,
     "none": _none,
 }
