@@ -53,6 +53,30 @@ def test_a_scheduler_that_was_told_the_recorded_curves_decides_as_the_one_that_s
             assert told(resumed, number, epoch, fitness) is told(seen, number, epoch, fitness)
 
 
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_the_last_epoch_of_a_trial_counts_too_as_it_does_in_a_replay(name: str) -> None:
+    """`patience` may end a trial at any epoch, and Ray tells that one only with the end."""
+    seen, resumed = scheduler_of(name, grace=1), scheduler_of(name, grace=1)
+    for number in range(30):
+        result = {"number": number, "epoch": 1, "fitness": 0.5, "done": True, "finished": True}
+        seen.on_trial_complete(None, None, result)
+    resumed.replay({number: {1: 0.5} for number in range(30)})
+    stays = [told(seen, number, 1, 0.1) for number in range(30, 60)]
+    assert stays == [told(resumed, number, 1, 0.1) for number in range(30, 60)]
+    assert not all(stays)
+
+
+def test_a_trial_that_failed_leaves_no_epoch_behind() -> None:
+    scheduler = scheduler_of("asha", grace=1)
+    failed = {"epoch": 0, "fitness": 0.0, "done": True}
+    for number, why in enumerate(("failed", "halted"), start=1):
+        scheduler.on_trial_complete(None, None, {"number": number, **failed, why: "out of memory"})
+    # Were they at the rung, three would be there, and the last of them would have to be the best.
+    for number in (1, 2):
+        assert told(scheduler, number, 2, 0.5)
+    assert told(scheduler, 3, 1, -1.0)
+
+
 def test_none_stops_nothing() -> None:
     scheduler = scheduler_of("none")
     assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))

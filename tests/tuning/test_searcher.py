@@ -146,8 +146,10 @@ def test_interrupted_trials_are_handed_out_again_first_under_their_numbers(tmp_p
     write_curve(tmp_path, 0, {1: 0.5, 2: 0.7})  # an epoch whose news died with the driver
 
     again = Search(tmp_path, new=False)
+    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}, (
+        "the scheduler replays them"
+    )
     assert [again.searcher.suggest("c"), again.searcher.suggest("d")] == taken
-    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}
     again.epoch("c", 0, 3, 0.6, done=True, finished=True)
     assert again.trial(0).value == 0.7
     assert again.searcher.suggest("e")["number"] == 2

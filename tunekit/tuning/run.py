@@ -164,12 +164,12 @@ def _search(
     scheduler: StopLosers,
 ) -> None:
     """Run what is left of the trials. Whatever ends it early is raised once everything is in order."""
-    before = handed_out(study)
-    scheduler.replay({trial.number: trial.intermediate_values for trial in before})
     control = Control()
     searcher = StudySearcher(
         study, plan.space, folder, iterations=args.iterations, concurrent=slots.concurrent, control=control
     )
+    before = handed_out(study)  # with all epochs that the folder has, which the searcher has told it
+    scheduler.replay({trial.number: trial.intermediate_values for trial in before})
     books = Books(folder, study)
     if not searcher.left:
         books.update(final=True)

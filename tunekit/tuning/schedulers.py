@@ -39,6 +39,11 @@ class StopLosers(FIFOScheduler):
         )
         return self.CONTINUE if goes_on else self.STOP
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Ray tells a trial's last epoch only here; the study has it, and so a replay would."""
+        if self._rule is not None and not (result.get("failed") or result.get("halted")):
+            self._rule.record(result["number"], result["epoch"], result["fitness"])
+
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles it for a restore that is not ours: the study is the state."""
         return {}

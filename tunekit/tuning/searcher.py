@@ -38,6 +38,9 @@ class StudySearcher(Searcher):
         self._count = len(trials)
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._live: dict[str, Trial] = {}  # by Ray's id
+        with self._guarded():
+            for number in self._interrupted:
+                self._sync(self._trial(number))
 
     @property
     def left(self) -> int:
@@ -62,11 +65,10 @@ class StudySearcher(Searcher):
         return trial
 
     def _interrupted_trial(self) -> Trial:
-        number = self._interrupted.pop(0)
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        trial = Trial(self._study, frozen._trial_id)
-        self._sync(trial)
-        return trial
+        return self._trial(self._interrupted.pop(0))
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self._guarded():
