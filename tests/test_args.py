@@ -104,6 +104,9 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
             {"scheduler": "median", "reduction": "4"},
             "reduction=4: scheduler=median has no use for it: leave it out",
         ),
+        ({"time": "0"}, "time=0: must be above 0"),
+        ({"time": "soon"}, "time=soon: must be a number, above 0"),
+        ({"stop": "0"}, "stop=0: must be at least 1"),
         ({"scheduler": "none", "grace": 2}, "grace=2: scheduler=none has no use for it: leave it out"),
     ],
 )

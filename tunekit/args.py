@@ -269,7 +269,6 @@ class ValArgs(ModelAndDataArgs):
 
 
 WHY_NOT_IN_A_SEARCH = {
-    "time": "trials of one search train equally long: limit it with iterations= and epochs=",
     "lr_batch": "lr0 is searched itself: it needs no scaling",
     "save": "a search needs its trials' weights, to stop, resume and keep the best",
     "val": "a search compares trials by validation after every epoch",
@@ -285,6 +284,19 @@ class TuneArgs(TrainArgs):
     """Arguments of `tunekit tune`: all of train's, and those of the search."""
 
     iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
+    time: OptionalFloat = arg(
+        None,
+        "search",
+        "hours for the search: then no trial begins, and those that run end after their epoch; a resumed"
+        " search has them anew: what it took before does not count",
+        gt=0,
+    )
+    stop: OptionalInt = arg(
+        None,
+        "search",
+        "end the search when the last so many trials, done or stopped, have brought nothing better",
+        ge=1,
+    )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
     sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
     scheduler: Literal["asha", "hyperband", "median", "none"] = setting(
@@ -324,7 +336,7 @@ class TuneArgs(TrainArgs):
             raise ValueError("trials of one search train with one batch: give a number of images")
         return value
 
-    @field_validator("time", "lr_batch", "save", "val", "profile", "save_json", "save_period")
+    @field_validator("lr_batch", "save", "val", "profile", "save_json", "save_period")
     @classmethod
     def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)

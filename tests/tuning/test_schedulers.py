@@ -10,12 +10,21 @@ from ray.tune.schedulers import TrialScheduler
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
+from tunekit.search.budget import Budget
 from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
 
 
-def scheduler_of(name: str, **given: Any) -> StopLosers:
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def scheduler_of(name: str, clock: Clock | None = None, **given: Any) -> StopLosers:
     args = build_args(TuneArgs, {"epochs": 9, "warmup_epochs": 0, "scheduler": name, **given})
-    return make_scheduler(args, build_args(TrainArgs, {"epochs": args.epochs, "warmup_epochs": 0}))
+    base = build_args(TrainArgs, {"epochs": args.epochs, "warmup_epochs": 0})
+    return make_scheduler(args, base, Budget(None, args.time, clock or Clock()))
 
 
 def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool:
@@ -75,6 +84,15 @@ def test_a_trial_that_failed_leaves_no_epoch_behind() -> None:
     for number in (1, 2):
         assert told(scheduler, number, 2, 0.5)
     assert told(scheduler, 3, 1, -1.0)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_when_the_time_is_up_every_trial_ends_with_its_epoch(name: str) -> None:
+    clock = Clock()
+    scheduler = scheduler_of(name, clock, time=1)
+    assert all(told(scheduler, number, 1, 0.5) for number in range(5))
+    clock.now = 3600
+    assert not any(told(scheduler, number, 2, 0.5) for number in range(5))
 
 
 def test_none_stops_nothing() -> None:

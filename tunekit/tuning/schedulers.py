@@ -14,6 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.errors import ArgumentError
 from tunekit.search.asha import Asha, default_grace, rungs
+from tunekit.search.budget import Budget
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
@@ -22,11 +23,12 @@ Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
 class StopLosers(FIFOScheduler):
-    """Starts trials as they come, and stops those that the rule, if there is one, stops."""
+    """Starts trials as they come; stops those that the rule, if there is one, stops, and all of them when the
+    time is up."""
 
-    def __init__(self, rule: Rule | None) -> None:
+    def __init__(self, rule: Rule | None, budget: Budget) -> None:
         super().__init__()
-        self._rule = rule
+        self._rule, self._budget = rule, budget
 
     def replay(self, curves: Curves) -> None:
         """Take up the curves of trials that ran before."""
@@ -37,7 +39,7 @@ class StopLosers(FIFOScheduler):
         goes_on = self._rule is None or self._rule.decide(
             result["number"], result["epoch"], result["fitness"]
         )
-        return self.CONTINUE if goes_on else self.STOP
+        return self.CONTINUE if goes_on and not self._budget.time_is_up else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Ray tells a trial's last epoch only here; the study has it, and so a replay would."""
@@ -77,12 +79,12 @@ SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
 }
 
 
-def make_scheduler(args: TuneArgs, base: TrainArgs) -> StopLosers:
+def make_scheduler(args: TuneArgs, base: TrainArgs, budget: Budget) -> StopLosers:
     """The scheduler `args.scheduler` of trials that train with `base`.
 
     Raises ArgumentError when it could never stop a trial.
     """
-    return StopLosers(SCHEDULERS[args.scheduler](args, base))
+    return StopLosers(SCHEDULERS[args.scheduler](args, base), budget)
 
 
 def _grace(args: TuneArgs, base: TrainArgs) -> int:
