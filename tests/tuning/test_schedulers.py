@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
 from tunekit.args import TrainArgs, TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
 from tunekit.search.budget import Budget
+from tunekit.search.samplers import SAMPLERS, make_sampler
+from tunekit.search.space import load_space
 from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
 
 
@@ -102,11 +107,57 @@ def test_none_stops_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["hyperband", "median"])
 def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None:
-    with pytest.raises(
-        ArgumentError, match=rf"scheduler={name} could not stop any trial: epochs=4 .*grace=4"
-    ):
+    with pytest.raises(ArgumentError, match=rf"scheduler={name} could not stop any trial: .* epoch 4 on"):
         scheduler_of(name, epochs=4, grace=4)
     assert scheduler_of(name, epochs=5, grace=4)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_with_every_sampler_a_search_that_is_cut_goes_on_as_if_it_had_not_been(
+    name: str, sampler: str
+) -> None:
+    whole, cut = Search(name, sampler), Search(name, sampler)
+    whole.run(24)
+    for trials in (7, 9, 8):
+        cut.resume()
+        cut.run(trials)
+    assert cut.trials() == whole.trials()
+    assert any(state == TrialState.PRUNED for state, _, _ in whole.trials()) is (name != "none")
+
+
+class Search:
+    """A search without Ray: trials one by one, with curves that follow from their learning rate."""
+
+    def __init__(self, scheduler: str, sampler: str) -> None:
+        self._space = load_space("quick")
+        self._new_sampler = lambda: make_sampler(sampler, self._space, 0)
+        grace = {} if scheduler == "none" else {"grace": 1}
+        self._new_scheduler = lambda: scheduler_of(scheduler, **grace)
+        self._study = optuna.create_study(direction="maximize")
+        self.resume()
+
+    def run(self, trials: int) -> None:
+        for _ in range(trials):
+            trial = self._study.ask(fixed_distributions=self._space.distributions())
+            goal = 1 / (1 + abs(math.log10(trial.params["lr0"]) + 2))
+            state = TrialState.COMPLETE
+            for epoch in range(1, 10):
+                value = goal * (1 - 0.5**epoch)
+                trial.report(value, epoch)
+                if epoch < 9 and not told(self._scheduler, trial.number, epoch, value):
+                    state = TrialState.PRUNED
+                    break
+            self._study.tell(trial, value if state == TrialState.COMPLETE else None, state)
+
+    def resume(self) -> None:
+        """Forget everything but the study."""
+        self._study.sampler = self._new_sampler()
+        self._scheduler = self._new_scheduler()
+        self._scheduler.replay({trial.number: trial.intermediate_values for trial in self._study.trials})
+
+    def trials(self) -> list[tuple[TrialState, dict[str, Any], dict[int, float]]]:
+        return [(trial.state, trial.params, trial.intermediate_values) for trial in self._study.trials]
 
 
 def test_asha_as_the_default_may_do_nothing_in_a_short_run() -> None:

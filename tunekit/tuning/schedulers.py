@@ -95,6 +95,6 @@ def _check_room(args: TuneArgs, base: TrainArgs, grace: int) -> None:
     """asha is the default, so in a short run it may do nothing; who names another one means it to."""
     if grace >= base.epochs:
         raise ArgumentError(
-            f"scheduler={args.scheduler} could not stop any trial: epochs={base.epochs} end before the first "
-            f"epoch at which it may (grace={grace}); give more epochs, a smaller grace, or scheduler=none"
+            f"scheduler={args.scheduler} could not stop any trial: it may from epoch {grace} on (grace), and "
+            f"training ends with epoch {base.epochs}; give more epochs, a smaller grace=, or scheduler=none"
         )
