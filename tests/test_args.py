@@ -96,10 +96,18 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
             {"sampler": "genetics"},
             "sampler=genetics: must be one of genetic, tpe, random; did you mean genetic?",
         ),
-        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, none"),
+        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, none"),
         ({"cache": "rom"}, "cache=rom: must be one of disk, ram, gpu, False; did you mean ram?"),
         ({"imgsz": "100"}, "imgsz=100: must be a multiple of 32, the largest stride: use 96 or 128"),
         ({"grace": "0"}, "grace=0: must be at least 1"),
+        (
+            {"scheduler": "median", "reduction": "4"},
+            "reduction=4: scheduler=median has no use for it: leave it out",
+        ),
+        ({"time": "0"}, "time=0: must be above 0"),
+        ({"time": "soon"}, "time=soon: must be a number, above 0"),
+        ({"stop": "0"}, "stop=0: must be at least 1"),
+        ({"scheduler": "none", "grace": 2}, "grace=2: scheduler=none has no use for it: leave it out"),
     ],
 )
 def test_a_bad_value_is_told_with_what_is_allowed(settings: dict[str, Any], sentence: str) -> None:

@@ -278,7 +278,6 @@ class ValArgs(ModelAndDataArgs):
 
 
 WHY_NOT_IN_A_SEARCH = {
-    "time": "trials of one search train equally long: limit it with iterations= and epochs=",
     "lr_batch": "lr0 is searched itself: it needs no scaling",
     "save": "a search needs its trials' weights, to stop, resume and keep the best",
     "val": "a search compares trials by validation after every epoch",
@@ -287,18 +286,35 @@ WHY_NOT_IN_A_SEARCH = {
     "save_period": "trials keep their last and best weights only",
 }
 
+WITHOUT = {"grace": ("none",), "reduction": ("median", "none")}  # schedulers that an argument is not for
+
 
 class TuneArgs(TrainArgs):
     """Arguments of `tunekit tune`: all of train's, and those of the search."""
 
     iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
+    time: OptionalFloat = arg(
+        None,
+        "search",
+        "hours for the search: then no trial begins, and those that run end after their epoch; a resumed"
+        " search has them anew: what it took before does not count",
+        gt=0,
+    )
+    stop: OptionalInt = arg(
+        None,
+        "search",
+        "end the search when the last so many trials, done or stopped, have brought nothing better",
+        ge=1,
+    )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
     sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
-    scheduler: Literal["asha", "none"] = setting("asha", "search", "what stops trials that are losing")
+    scheduler: Literal["asha", "hyperband", "median", "none"] = setting(
+        "asha", "search", "what stops trials that are losing"
+    )
     grace: OptionalInt = arg(
         None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
     )
-    reduction: int = arg(3, "search", "asha goes on with one in so many at each rung", ge=2)
+    reduction: int = arg(3, "search", "asha, hyperband: one in so many goes on at each rung", ge=2)
     address: OptionalStr = setting(
         None,
         "machine",
@@ -335,12 +351,20 @@ class TuneArgs(TrainArgs):
             raise ValueError("trials of one search train with one batch: give a number of images")
         return value
 
-    @field_validator("time", "lr_batch", "save", "val", "profile", "save_json", "save_period")
+    @field_validator("lr_batch", "save", "val", "profile", "save_json", "save_period")
     @classmethod
     def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
         if value != TrainArgs.model_fields[name].default:
             raise ValueError(WHY_NOT_IN_A_SEARCH[name])
+        return value
+
+    @field_validator("grace", "reduction")
+    @classmethod
+    def _of_the_scheduler(cls, value: int | None, info: ValidationInfo) -> int | None:
+        name, scheduler = str(info.field_name), info.data.get("scheduler")
+        if scheduler in WITHOUT[name] and value != cls.model_fields[name].default:
+            raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
         return value
 
     @field_validator("optimizer", mode="before")

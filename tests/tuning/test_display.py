@@ -55,6 +55,18 @@ def test_on_a_terminal_the_table_stays_within_the_screen():
     assert {3, 97, 98, 99} <= set(shown), "the best and all that run are always there"
 
 
+def test_what_is_left_is_no_longer_than_the_searchs_time():
+    shown = board(total=200)
+    shown.began(0, {})
+    shown.clock.now = 100.0
+    shown.ended(0, "done")
+    assert shown.seconds_left() == 199 * 100 / 2
+    shown.deadline = 400.0
+    assert shown.seconds_left() == 300
+    shown.clock.now = 500.0
+    assert shown.seconds_left() == 0
+
+
 def test_a_failed_trial_is_never_the_best():
     shown = board()
     shown.began(0, {})

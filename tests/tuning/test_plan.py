@@ -39,6 +39,11 @@ def test_given_arguments_leave_the_space_and_it_is_said():
     assert any("lr0=0.02" in note for note in plan.notes)
 
 
+def test_the_searchs_hours_are_not_a_trials():
+    plan = plan_of(load_space("quick"), time=2.0)
+    assert plan.trial_args(plan.space.defaults()).time is None
+
+
 def test_nothing_left_to_search_is_an_error(tmp_path):
     with pytest.raises(ArgumentError, match=r"lr0.*nothing is left to tune"):
         plan_of(space_of(tmp_path, "lr0: {range: [0.001, 0.1]}"), lr0=0.01)

@@ -18,6 +18,7 @@ from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, CheckpointError, ModelError, RunFolderError, TrainingError
 from tunekit.results.run import Run
+from tunekit.search.budget import Budget
 from tunekit.tuning.run import tune
 
 TINY = {
@@ -181,6 +182,30 @@ def test_a_finished_run_answers_at_once_and_more_iterations_extend_it(finished, 
 def test_a_resume_cannot_change_what_is_searched(finished):
     with pytest.raises(ArgumentError, match="epochs= cannot be changed while resuming"):
         tune(TuneArgs(resume=str(finished.path), epochs=5))
+
+
+def test_a_search_whose_time_is_up_ends_in_order(shared_ray, place, capsys, monkeypatch):
+    rows = place / "runs/tune/timed/trials/0/results.csv"
+
+    def clock():
+        """An hour goes by when trial 0 has two epochs."""
+        return 3600.0 if rows.exists() and len(rows.read_text().splitlines()) > 2 else 0.0
+
+    monkeypatch.setattr("tunekit.tuning.run.Budget", lambda stop, hours: Budget(stop, hours, clock))
+    given = {"space": "quick", "iterations": 9, "epochs": 300, "time": 1, "scheduler": "hyperband"}
+    run = search(**given, name="timed", project="runs/tune")
+    assert "trials ended before their last epoch" in capsys.readouterr().out
+    assert 1 <= len(run.trials) <= 2
+    for row in run.trials:
+        assert (row.state, row.reason) == ("PRUNED", "the search's time was up")
+        assert 1 <= row.epochs < 300
+    assert {path.name for path in (run.path / "weights").iterdir()} == {"best.pt", "last.pt"}
+    with pytest.raises(ArgumentError, match="scheduler= cannot be changed while resuming"):
+        tune(TuneArgs(resume=str(run.path), scheduler="asha"))
+    monkeypatch.undo()
+    again = tune(TuneArgs(resume=str(run.path), time=1e-9))
+    assert "ended early: the time was up (time=1e-09); for more" in capsys.readouterr().out
+    assert again.trials == run.trials
 
 
 def test_a_resume_of_something_else_says_what_it_is(finished, place):

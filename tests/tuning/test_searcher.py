@@ -7,10 +7,13 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from tunekit.args import TuneArgs
 from tunekit.control import Control
 from tunekit.errors import RunFolderError
+from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.tuning.answer import early
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import check_same_data, create_study, open_study
 
@@ -20,20 +23,22 @@ DATA = {"names": ["cat", "dog"], "training images": 10, "validation images": 5}
 class Search:
     """One sitting of a search in `folder`, and the hand that plays Ray."""
 
-    def __init__(self, folder, iterations=4, concurrent=2, new=True):
+    def __init__(self, folder, iterations=4, concurrent=2, new=True, stop=None, hours=None):
         self.space = load_space("quick")
         sampler = make_sampler("random", self.space, 0)
         if new:
             self.study = create_study(folder, sampler, self.space.defaults(), DATA)
         else:
             self.study = open_study(folder, sampler)
-        self.folder, self.control = folder, Control()
+        self.folder, self.control, self.now = folder, Control(), 0.0
+        self.args = TuneArgs(iterations=iterations, stop=stop, time=hours)
         self.searcher = StudySearcher(
             self.study,
             self.space,
             folder,
             iterations=iterations,
             concurrent=concurrent,
+            budget=Budget(stop, hours, lambda: self.now),
             control=self.control,
         )
 
@@ -47,6 +52,15 @@ class Search:
             self.searcher.on_trial_result(ray_id, result)
         if self.control.fault:
             raise self.control.fault
+
+    def whole_trial(self, number, fitness, **how):
+        """Handed out, trained for an epoch, over."""
+        assert self.searcher.suggest(str(number))["number"] == number
+        self.epoch(str(number), number, 1, fitness, **{"done": True, "finished": True, **how})
+
+    def told(self):
+        """What the user is told of an early end."""
+        return "\n".join(early(self.folder, self.args, self.searcher))
 
     def trial(self, number):
         return self.study.trials[number]
@@ -146,8 +160,8 @@ def test_interrupted_trials_are_handed_out_again_first_under_their_numbers(tmp_p
     write_curve(tmp_path, 0, {1: 0.5, 2: 0.7})  # an epoch whose news died with the driver
 
     again = Search(tmp_path, new=False)
+    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}, "the scheduler replays them"
     assert [again.searcher.suggest("c"), again.searcher.suggest("d")] == taken
-    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}
     again.epoch("c", 0, 3, 0.6, done=True, finished=True)
     assert again.trial(0).value == 0.7
     assert again.searcher.suggest("e")["number"] == 2
@@ -169,6 +183,93 @@ def test_a_search_can_be_extended(tmp_path):
     longer = Search(tmp_path, iterations=2, new=False)
     assert longer.searcher.left == 1
     assert longer.searcher.suggest("b")["number"] == 1
+
+
+def test_a_search_ends_when_its_last_trials_have_brought_nothing_better(tmp_path):
+    search = Search(tmp_path, iterations=10, stop=2)
+    search.whole_trial(0, 0.3)
+    search.whole_trial(1, 0.5)
+    search.whole_trial(2, 0.5, finished=False)  # stopped; as good is not better
+    search.whole_trial(3, 0.1, failed="the loss is not finite")  # says nothing of the others
+    assert search.told() == ""
+    search.whole_trial(4, 0.4)
+    assert search.searcher.suggest("x") == Searcher.FINISHED
+    assert "the last 2 trials brought nothing better (stop=2); for more: tunekit tune" in search.told()
+    assert search.told().endswith(" stop=None")
+
+
+def test_a_trial_that_still_runs_may_take_the_end_back(tmp_path):
+    search = Search(tmp_path, iterations=10, concurrent=2, stop=1)
+    search.searcher.suggest("late")
+    search.whole_trial(1, 0.5)
+    search.whole_trial(2, 0.4)
+    assert search.searcher.suggest("x") is None, "trial 0 still runs"
+    search.epoch("late", 0, 1, 0.6, done=True, finished=True)
+    assert search.searcher.suggest("x")["number"] == 3
+
+
+def test_the_order_that_counts_is_that_of_the_ends_and_a_resume_knows_it(tmp_path):
+    search = Search(tmp_path, iterations=10, stop=2)
+    search.searcher.suggest("late")
+    search.whole_trial(1, 0.3)
+    search.whole_trial(2, 0.4)
+    search.epoch("late", 0, 1, 0.5, done=True, finished=True)  # by number it came before the two
+    again = Search(tmp_path, iterations=10, stop=2, new=False)
+    again.whole_trial(3, 0.1)
+    again.whole_trial(4, 0.1)
+    assert again.searcher.suggest("x") == Searcher.FINISHED
+    ended = Search(tmp_path, iterations=10, stop=2, new=False)
+    assert ended.searcher.spent == "stop"
+    assert ended.searcher.suggest("x") == Searcher.FINISHED
+    assert Search(tmp_path, iterations=10, stop=3, new=False).searcher.suggest("x")["number"] == 5
+
+
+def test_an_interrupted_trial_is_finished_even_when_the_others_have_brought_nothing_better(tmp_path):
+    search = Search(tmp_path, iterations=10, stop=1)
+    search.searcher.suggest("a")
+    search.whole_trial(1, 0.5)
+    search.whole_trial(2, 0.4)
+    again = Search(tmp_path, iterations=10, stop=1, new=False)
+    assert again.searcher.spent == ""
+    assert again.searcher.suggest("b")["number"] == 0
+    again.epoch("b", 0, 1, 0.1, done=True, finished=True)
+    assert again.searcher.suggest("c") == Searcher.FINISHED
+
+
+def test_when_the_time_is_up_nothing_is_handed_out_and_what_runs_is_cut_off(tmp_path):
+    search = Search(tmp_path, iterations=10, hours=2)
+    search.whole_trial(0, 0.5)
+    search.searcher.suggest("a")
+    search.searcher.suggest("b")
+    search.now = 7200
+    assert search.searcher.suggest("x") == Searcher.FINISHED
+    search.epoch("a", 1, 1, 0.4, done=True, finished=False)  # the scheduler stops it
+    search.epoch("b", 2, 1, 0.4, done=True, finished=True)  # that was its last epoch
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+    assert [trial.state for trial in search.study.trials] == states
+    assert search.trial(1).user_attrs["reason"] == "the search's time was up"
+    assert "the time was up (time=2); 1 of its trials ended before their last epoch; for" in search.told()
+    again = Search(tmp_path, iterations=10, hours=2, new=False)
+    assert again.searcher.suggest("c")["number"] == 3, "earlier sittings do not count"
+
+
+def test_time_that_cuts_off_the_last_trials_is_told_with_how_many_more_would_make_up_for_them(tmp_path):
+    search = Search(tmp_path, iterations=2, hours=1)
+    search.whole_trial(0, 0.5)
+    search.searcher.suggest("a")
+    search.now = 3600
+    search.epoch("a", 1, 1, 0.4, done=True, finished=False)
+    assert search.told().endswith(" iterations=3")
+
+
+def test_a_search_that_came_to_its_end_in_time_has_nothing_to_tell(tmp_path):
+    search = Search(tmp_path, iterations=2, stop=1, hours=1)
+    search.whole_trial(0, 0.5)
+    search.whole_trial(1, 0.4, finished=False)
+    search.now = 3600
+    assert search.searcher.suggest("x") == Searcher.FINISHED
+    assert search.told() == ""
+    assert "reason" not in search.trial(1).user_attrs
 
 
 @pytest.mark.parametrize("cut", [1, 7, 30])

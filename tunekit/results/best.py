@@ -63,7 +63,8 @@ def _gain(trials: Sequence[TrialRow], best: TrialRow) -> str:
         return "gain over the defaults (trial 0): unknown, that trial has no fitness"
     gain = best.fitness - defaults.fitness
     share = f" ({gain / defaults.fitness:+.1%})" if defaults.fitness > 0 else ""
-    return f"gain over the defaults (trial 0, {defaults.fitness:.5g}): {gain:+.5g}{share}"
+    partly = "" if defaults.state == "COMPLETE" else f" after {defaults.epochs} epochs"
+    return f"gain over the defaults (trial 0, {defaults.fitness:.5g}{partly}): {gain:+.5g}{share}"
 
 
 def _dump(values: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ class TrialRow:
     metrics: dict[str, float] = field(default_factory=dict)  # of the best epoch, by the names of results.csv
     epochs: int = 0
     seconds: float | None = None
-    reason: str = ""  # of a failure
+    reason: str = ""  # of a failure, or why it was cut off
 
 
 def read_trials(run_dir: Path) -> list[TrialRow]:

@@ -2,7 +2,6 @@
 
 At each rung (an epoch) a trial goes on when it is among the best 1/reduction of the trials that have
 come there so far, itself included; it waits for nobody (ASHA, arXiv 1810.05934, in its stopping form).
-The same numbers in any order make the same state: a resumed search replays the recorded curves.
 Pure: knows no clock, no file, no Ray.
 """
 
@@ -11,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-BASELINE = 0  # trial 0, the defaults: all others are measured against its full run, so it is never stopped
+from tunekit.search.rule import Rule
 
 
 def default_grace(epochs: int, warmup_epochs: float) -> int:
@@ -45,29 +44,21 @@ def goes_on(number: int, recorded: Mapping[int, float], reduction: int) -> bool:
 
     Ties go on: in the first epochs many a trial has fitness 0, and that says nothing yet.
     """
-    if number == BASELINE or len(recorded) < reduction:
+    if len(recorded) < reduction:
         return True
     better = sum(value > recorded[number] for value in recorded.values())
     return better * reduction < len(recorded)
 
 
-class Asha:
-    """The rungs of one search. `record` every epoch of every trial; `decide` also answers."""
+class Asha(Rule):
+    """The rungs of one search: a trial always goes on, but at a rung where it is not good enough."""
 
     def __init__(self, rungs: tuple[int, ...], reduction: int) -> None:
+        super().__init__()
         self.rungs = rungs
         self.reduction = reduction
-        self._curves: dict[int, dict[int, float]] = {}
 
-    def record(self, number: int, epoch: int, fitness: float | None) -> None:
-        """`fitness` (larger is better) of trial `number` after `epoch`, from 1; None, NaN: the worst."""
-        if fitness is None or not math.isfinite(fitness):
-            fitness = -math.inf
-        self._curves.setdefault(number, {})[epoch] = fitness
-
-    def decide(self, number: int, epoch: int, fitness: float | None) -> bool:
-        """Record, and say whether the trial goes on: always, but at a rung where it is not good enough."""
-        self.record(number, epoch, fitness)
+    def passes(self, number: int, epoch: int) -> bool:
         return epoch not in self.rungs or goes_on(number, self.at(epoch), self.reduction)
 
     def at(self, rung: int) -> dict[int, float]:
@@ -81,9 +72,3 @@ class Asha:
             for number, curve in self._curves.items()
             if min(curve) <= rung <= max(curve)
         }
-
-    def replay(self, curves: Mapping[int, Mapping[int, float | None]]) -> None:
-        """Take up the curves {trial number: {epoch: fitness}} of an earlier run of this search."""
-        for number, curve in curves.items():
-            for epoch, fitness in curve.items():
-                self.record(number, epoch, fitness)

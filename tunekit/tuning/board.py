@@ -27,12 +27,13 @@ class Line:
 
 @dataclass
 class Board:
-    """All trials, by number. `total` trials of `epochs` epochs, `concurrent` at a time."""
+    """All trials, by number. `total` trials of `epochs` epochs, `concurrent` at a time, until `deadline`."""
 
     total: int
     epochs: int
     concurrent: int
     clock: Clock = time.monotonic
+    deadline: float | None = None  # on the clock
     lines: dict[int, Line] = field(default_factory=dict)
 
     def began(self, number: int, params: dict[str, Any]) -> Line:
@@ -81,4 +82,5 @@ class Board:
                 return None
             each = self.epochs * sum(paces) / len(paces)
         rest = sum(max(0.0, each - (now - line.began)) for line in running)
-        return (rest + self.left * each) / self.concurrent
+        estimate = (rest + self.left * each) / self.concurrent
+        return estimate if self.deadline is None else max(0.0, min(estimate, self.deadline - now))

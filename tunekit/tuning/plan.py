@@ -15,8 +15,8 @@ from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import Space, Value
 from tunekit.training.resolve import nominal_steps, resolve_auto
 
-# Where a trial writes, and what it shows, is the tune's business.
-NOT_A_TRIALS = ("project", "name", "exist_ok", "resume", "plots", "verbose")
+# Where a trial writes, what it shows, and how long all of them may take together, is the tune's business.
+NOT_A_TRIALS = ("project", "name", "exist_ok", "resume", "plots", "verbose", "time")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ survive is in the run folder; a resume is a new Ray Tuner seeded from the study 
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import ray
@@ -23,17 +22,19 @@ from tunekit.atomic import write_text
 from tunekit.checks import build_args
 from tunekit.cluster import joined, user_directory
 from tunekit.control import Control
-from tunekit.errors import RunFolderError, TrainingError, TunekitError
+from tunekit.errors import RunFolderError, TunekitError
 from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
-from tunekit.results.trials import TrialRow, best_trial, trials_of
+from tunekit.results.trials import trials_of
+from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
 from tunekit.terminal import chatter_to
 from tunekit.training.distributed import check_together
 from tunekit.training.group import Team
+from tunekit.tuning.answer import answer, as_typed, early
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
@@ -41,7 +42,7 @@ from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.resources import Machine, Slots, plan_slots
-from tunekit.tuning.schedulers import make_scheduler
+from tunekit.tuning.schedulers import StopLosers, make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
@@ -52,6 +53,8 @@ BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto 
 CHANGEABLE_ON_RESUME = (
     "iterations",
     "address",
+    "stop",
+    "time",
     "concurrent",
     "workers",
     "cpus",
@@ -65,7 +68,7 @@ CHANGEABLE_ON_RESUME = (
 
 
 def tune(args: TuneArgs) -> Run:
-    """Search until `iterations` trials are done; returns the run.
+    """Search until `iterations` trials are done, or `stop` or `time` end it; returns the run.
 
     Raises TunekitError for what the user can mend, KeyboardInterrupt after Ctrl-C; in both cases the folder
     is whole and `resume=` goes on with it.
@@ -78,6 +81,7 @@ def _tune(args: TuneArgs) -> Run:
     folder = resumed_run(args)
     if folder is not None:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
+    budget = Budget(args.stop, args.time)
     machine = available()
     slots = plan_slots(args, machine)
     check_together(args, slots.device, slots.workers)
@@ -86,6 +90,7 @@ def _tune(args: TuneArgs) -> Run:
     if ray.is_initialized():
         check_nodes(args, data, Path(args.project) if folder is None else folder.parent)
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
+    scheduler = make_scheduler(args, plan.base, budget)
     new = folder is None
     if folder is None:
         folder = new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)
@@ -99,10 +104,8 @@ def _tune(args: TuneArgs) -> Run:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
         _say(_opening(folder, args, plan, slots, data, study))
-        _search(folder, args, plan, slots, machine, study)
-        trials = trials_of(study)
-        _raise_if_all_failed(trials, folder)
-        _say(_answer(folder, trials))
+        told = _search(folder, args, plan, slots, machine, study, scheduler, budget)
+        _say("\n".join([*told, *answer(folder, trials_of(study))]))
     return Run(folder)
 
 
@@ -142,20 +145,35 @@ def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
     write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
 
 
-def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Machine, study: Study) -> None:
-    """Run what is left of the trials. Whatever ends it early is raised once everything is in order."""
-    before = handed_out(study)
-    curves = {trial.number: trial.intermediate_values for trial in before}
-    scheduler = make_scheduler(args, plan.base, curves)
+def _search(
+    folder: Path,
+    args: TuneArgs,
+    plan: Plan,
+    slots: Slots,
+    machine: Machine,
+    study: Study,
+    scheduler: StopLosers,
+    budget: Budget,
+) -> list[str]:
+    """Run what is left of the trials. What is to be said if the budget ended it early; any other early end is
+    raised once everything is in order."""
     control = Control()
     searcher = StudySearcher(
-        study, plan.space, folder, iterations=args.iterations, concurrent=slots.concurrent, control=control
+        study,
+        plan.space,
+        folder,
+        iterations=args.iterations,
+        concurrent=slots.concurrent,
+        budget=budget,
+        control=control,
     )
+    before = handed_out(study)  # with all epochs that the folder has, which the searcher has told it
+    scheduler.replay({trial.number: trial.intermediate_values for trial in before})
     books = Books(folder, study)
-    if not searcher.left:
+    if (not searcher.left or searcher.spent) and not control.ending:
         books.update(final=True)
-        return
-    board = _board(args, plan, slots, before)
+        return early(folder, args, searcher)
+    board = _board(args, plan, slots, before, budget)
     with chatter_to(folder / "ray.log") as terminal, control.catching_interrupts():
         display = Display(
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
@@ -190,8 +208,10 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
                         f"Ray Tune ended the search; its words are in {folder / 'ray.log'}"
                     ) from fault
     if control.ending:
-        _end_early(folder, control, books)
+        _break_off(folder, control, books)
+    told = early(folder, args, searcher)  # now, and not when pictures have been drawn and more time is over
     books.update(final=True)
+    return told
 
 
 def _team(slots: Slots) -> Team | None:
@@ -209,9 +229,9 @@ def _actor_share(slots: Slots) -> dict[str, float]:
     return {"cpu": 0, "memory": 1}  # a byte: Tune refuses to reserve nothing
 
 
-def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial]) -> Board:
+def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial], budget: Budget) -> Board:
     """The table as earlier sittings of this search left it."""
-    board = Board(args.iterations, plan.base.epochs, slots.concurrent)
+    board = Board(args.iterations, plan.base.epochs, slots.concurrent, deadline=budget.deadline)
     for trial in before:
         line = board.began(trial.number, trial.params)
         line.epoch = max(trial.intermediate_values, default=0)
@@ -221,8 +241,8 @@ def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial]) 
     return board
 
 
-def _end_early(folder: Path, control: Control, books: Books) -> None:
-    command = f"tunekit tune resume={_as_typed(folder)}"
+def _break_off(folder: Path, control: Control, books: Books) -> None:
+    command = f"tunekit tune resume={as_typed(folder)}"
     if control.interrupted:
         books.update(final=True)
         _say(f"interrupted; go on with: {command}")
@@ -241,52 +261,11 @@ def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Surve
     )
     lines += plan.notes
     over = sum(trial.state.is_finished() for trial in handed_out(study))
-    trials = f"{args.iterations} trials" + (f", {over} of them done before" if over else "")
+    limits = [f"{name}={getattr(args, name):g}" for name in ("stop", "time") if getattr(args, name)]
+    trials = f"{args.iterations} trials" + (f" at most ({', '.join(limits)})" if limits else "")
+    trials += f", {over} of them done before" if over else ""
     lines.append(
         f"{trials} of {plan.base.epochs} epochs, {slots}; {args.sampler} over {len(plan.space.parameters)} "
-        f"hyperparameters, {args.scheduler} -> {_as_typed(folder)}"
+        f"hyperparameters, {args.scheduler} -> {as_typed(folder)}"
     )
     return "\n".join(lines)
-
-
-def _raise_if_all_failed(trials: list[TrialRow], folder: Path) -> None:
-    if trials and all(trial.state == "FAIL" for trial in trials):
-        raise TrainingError(
-            f"all {len(trials)} trials failed; {_commonest_reason(trials)}. "
-            f"All reasons are in {_as_typed(folder / 'tune_results.csv')}"
-        )
-
-
-def _commonest_reason(trials: list[TrialRow]) -> str:
-    reasons = Counter(trial.reason for trial in trials if trial.state == "FAIL")
-    reason, count = reasons.most_common(1)[0]
-    return f"the commonest reason ({count} of {reasons.total()}): {reason}"
-
-
-def _answer(folder: Path, trials: list[TrialRow]) -> str:
-    best, defaults = best_trial(trials), trials[0]
-    counts = Counter(trial.state for trial in trials)
-    told = [(counts["COMPLETE"], "done"), (counts["PRUNED"], "stopped early"), (counts["FAIL"], "failed")]
-    lines = [f"{len(trials)} trials: " + ", ".join(f"{count} {word}" for count, word in told if count)]
-    if counts["FAIL"]:
-        lines.append(_commonest_reason(trials))
-    if best is None or best.fitness is None:
-        return "\n".join(lines)
-    if best.number == 0:
-        gain = "trial 0, the defaults themselves: no other trial beat them"
-    elif defaults.fitness is None:
-        gain = f"trial {best.number}; the defaults (trial 0) have no score to compare with"
-    else:
-        gain = f"trial {best.number}, {best.fitness - defaults.fitness:+.4f} against the defaults (trial 0)"
-    lines.append(f"best mAP50-95 {best.fitness:.4f}: {gain}; one seed, on the validation split")
-    lines.append(f"results and the best weights are in {_as_typed(folder)}")
-    lines.append(f"train with the best: tunekit train cfg={_as_typed(folder / 'best_hyperparameters.yaml')}")
-    return "\n".join(lines)
-
-
-def _as_typed(path: Path) -> str:
-    """Relative to where the user is, when it is below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,4 +1,4 @@
-"""What stops losing trials, by name: thin Ray Tune schedulers around `tunekit.search`.
+"""What stops losing trials, by name: a thin Ray Tune scheduler around the rules of `tunekit.search`.
 
 Their state is rebuilt from the study's learning curves, because Ray forgets a scheduler's when a run
 is restored. To add one: a function here, a line in SCHEDULERS, its word in `TuneArgs.scheduler`.
@@ -12,52 +12,89 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 
 from tunekit.args import TrainArgs, TuneArgs
+from tunekit.errors import ArgumentError
 from tunekit.search.asha import Asha, default_grace, rungs
+from tunekit.search.budget import Budget
+from tunekit.search.hyperband import Hyperband
+from tunekit.search.median import Median
+from tunekit.search.rule import Rule
 
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
-class RunAll(FIFOScheduler):
-    """Stops nothing."""
+class StopLosers(FIFOScheduler):
+    """Starts trials as they come; stops those that the rule, if there is one, stops, and all of them when the
+    time is up."""
 
-    def keeps(self, number: int, epoch: int, fitness: float) -> bool:
-        """Whether a trial whose `epoch` came to `fitness` goes on."""
-        return True
+    def __init__(self, rule: Rule | None, budget: Budget) -> None:
+        super().__init__()
+        self._rule, self._budget = rule, budget
+
+    def replay(self, curves: Curves) -> None:
+        """Take up the curves of trials that ran before."""
+        if self._rule is not None:
+            self._rule.replay(curves)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = self.keeps(result["number"], result["epoch"], result["fitness"])
-        return self.CONTINUE if goes_on else self.STOP
+        goes_on = self._rule is None or self._rule.decide(
+            result["number"], result["epoch"], result["fitness"]
+        )
+        return self.CONTINUE if goes_on and not self._budget.time_is_up else self.STOP
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Ray tells a trial's last epoch only here; the study has it, and so a replay would."""
+        if self._rule is not None and not (result.get("failed") or result.get("halted")):
+            self._rule.record(result["number"], result["epoch"], result["fitness"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles it for a restore that is not ours: the study is the state."""
         return {}
 
 
-class StopLosers(RunAll):
-    """Asynchronous successive halving."""
-
-    def __init__(self, asha: Asha) -> None:
-        super().__init__()
-        self.asha = asha
-
-    def keeps(self, number: int, epoch: int, fitness: float) -> bool:
-        return self.asha.decide(number, epoch, fitness)
+def _none(args: TuneArgs, base: TrainArgs) -> None:
+    """Every trial trains to its end."""
 
 
-def _none(args: TuneArgs, base: TrainArgs, curves: Curves) -> RunAll:
-    return RunAll()
+def _asha(args: TuneArgs, base: TrainArgs) -> Rule:
+    return Asha(rungs(base.epochs, _grace(args, base), args.reduction), args.reduction)
 
 
-def _asha(args: TuneArgs, base: TrainArgs, curves: Curves) -> RunAll:
-    grace = args.grace or default_grace(base.epochs, base.warmup_epochs)
-    asha = Asha(rungs(base.epochs, grace, args.reduction), args.reduction)
-    asha.replay(curves)
-    return StopLosers(asha)
+def _hyperband(args: TuneArgs, base: TrainArgs) -> Rule:
+    grace = _grace(args, base)
+    _check_room(args, base, grace)
+    return Hyperband(rungs(base.epochs, grace, args.reduction), args.reduction)
 
 
-SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs, Curves], RunAll]] = {"asha": _asha, "none": _none}
+def _median(args: TuneArgs, base: TrainArgs) -> Rule:
+    grace = _grace(args, base)
+    _check_room(args, base, grace)
+    return Median(grace)
 
 
-def make_scheduler(args: TuneArgs, base: TrainArgs, curves: Curves) -> RunAll:
-    """The scheduler `args.scheduler`, knowing the `curves` of trials that ran before."""
-    return SCHEDULERS[args.scheduler](args, base, curves)
+SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
+    "asha": _asha,
+    "hyperband": _hyperband,
+    "median": _median,
+    "none": _none,
+}
+
+
+def make_scheduler(args: TuneArgs, base: TrainArgs, budget: Budget) -> StopLosers:
+    """The scheduler `args.scheduler` of trials that train with `base`.
+
+    Raises ArgumentError when it could never stop a trial.
+    """
+    return StopLosers(SCHEDULERS[args.scheduler](args, base), budget)
+
+
+def _grace(args: TuneArgs, base: TrainArgs) -> int:
+    return args.grace or default_grace(base.epochs, base.warmup_epochs)
+
+
+def _check_room(args: TuneArgs, base: TrainArgs, grace: int) -> None:
+    """asha is the default, so in a short run it may do nothing; who names another one means it to."""
+    if grace >= base.epochs:
+        raise ArgumentError(
+            f"scheduler={args.scheduler} could not stop any trial: it may from epoch {grace} on (grace), and "
+            f"training ends with epoch {base.epochs}; give more epochs, a smaller grace=, or scheduler=none"
+        )

@@ -1,9 +1,10 @@
 """Asks the study what to try next and tells it what came of it: Ray Tune's Searcher over an Optuna study.
 
-Interrupted trials (RUNNING in the study when it is opened) are handed out first, under their numbers. What a
-trial was: COMPLETE when it trained to its end, PRUNED when the scheduler stopped it (Ray then calls only
-on_trial_complete), FAIL with its reason otherwise. Never raises into Ray, which would run the trial again: a
-fault of ours ends the search through `Control`.
+Interrupted trials (RUNNING in the study when it is opened) are handed out first, under their numbers. When
+the budget is spent nothing more is handed out, and so the search ends. What a trial was: COMPLETE when it
+trained to its end, PRUNED when the scheduler stopped it (Ray then calls only on_trial_complete), FAIL with
+its reason otherwise. Never raises into Ray, which would run the trial again: a fault of ours ends the search
+through `Control`.
 """
 
 from __future__ import annotations
@@ -12,43 +13,74 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from tunekit.control import Control
+from tunekit.search.budget import Budget
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
-from tunekit.tuning.study import handed_out, writes
+from tunekit.tuning.study import handed_out, scores, writes
 from tunekit.tuning.trial import trial_folder
 
 
 class StudySearcher(Searcher):
-    """Hands out `iterations` trials in all, never more than `concurrent` at a time."""
+    """Hands out `iterations` trials in all, as long as the budget lasts, never more than `concurrent` at a
+    time. `cut_off`: trials that were ended because the time was up."""
 
     def __init__(
-        self, study: Study, space: Space, run: Path, *, iterations: int, concurrent: int, control: Control
+        self,
+        study: Study,
+        space: Space,
+        run: Path,
+        *,
+        iterations: int,
+        concurrent: int,
+        budget: Budget,
+        control: Control,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._study, self._space, self._run = study, space, run
-        self._iterations, self._concurrent, self._control = iterations, concurrent, control
+        self._iterations, self._concurrent = iterations, concurrent
+        self._budget, self._control = budget, control
+        self._scores = scores(study)
+        self.cut_off = 0
         trials = handed_out(study)
         self._count = len(trials)
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._live: dict[str, Trial] = {}  # by Ray's id
+        with self._guarded():
+            for number in self._interrupted:
+                self._sync(self._trial(number))
 
     @property
     def left(self) -> int:
         """Trials still to be handed out."""
         return len(self._interrupted) + max(0, self._iterations - self._count)
 
+    @property
+    def spent(self) -> Literal["time", "stop", ""]:
+        """What of the budget ends the search before all trials are handed out and finished.
+
+        `stop` may be taken back: a trial that still runs may come out best. One that was interrupted counts
+        as running.
+        """
+        if self.cut_off:
+            return "time"
+        if self.left and not self._interrupted and self._budget.is_stale(self._scores):
+            return "stop"
+        return "time" if self.left and self._budget.time_is_up else ""
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if self._control.ending or not self.left:
             return Searcher.FINISHED
-        if len(self._live) >= self._concurrent:
-            return None  # ask again when a trial has ended: the sampler will know more then
+        if self.spent == "time" or (self.spent and not self._live):
+            return Searcher.FINISHED
+        if self.spent or len(self._live) >= self._concurrent:
+            return None  # ask again when a trial has ended: more will be known then
         with self._guarded():
             trial = self._interrupted_trial() if self._interrupted else self._new_trial()
             self._live[trial_id] = trial
@@ -62,11 +94,10 @@ class StudySearcher(Searcher):
         return trial
 
     def _interrupted_trial(self) -> Trial:
-        number = self._interrupted.pop(0)
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        trial = Trial(self._study, frozen._trial_id)
-        self._sync(trial)
-        return trial
+        return self._trial(self._interrupted.pop(0))
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self._guarded():
@@ -104,7 +135,11 @@ class StudySearcher(Searcher):
         elif finished:
             self._study.tell(trial, max(row[FITNESS] for row in curve))
         else:
+            if self._budget.time_is_up:
+                self.cut_off += 1
+                trial.set_user_attr("reason", "the search's time was up")
             self._study.tell(trial, state=TrialState.PRUNED)
+        self._scores = scores(self._study)
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self._describe(trial)

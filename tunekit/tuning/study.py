@@ -80,6 +80,13 @@ def best_value(trial: FrozenTrial) -> float | None:
     return max(trial.intermediate_values.values(), default=None)
 
 
+def scores(study: Study) -> list[float]:
+    """Fitness of the trials that were done or stopped, in the order in which they ended."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ended.sort(key=lambda trial: trial.user_attrs["finished"])
+    return [value for trial in ended if (value := best_value(trial)) is not None]
+
+
 @contextmanager
 def writes(run: Path) -> Iterator[None]:
     """Faults of the disk inside, as RunFolderError."""

@@ -1,0 +1,54 @@
+"""What every rule that stops trials promises, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunekit.search.asha import Asha
+from tunekit.search.hyperband import Hyperband
+from tunekit.search.median import Median
+from tunekit.search.rule import Rule
+
+RULES: dict[str, Callable[[], Rule]] = {
+    "asha": lambda: Asha((1, 3), 3),
+    "hyperband": lambda: Hyperband((1, 3), 3),
+    "median": lambda: Median(2),
+}
+values = st.sampled_from([None, 0.0, 0.1, 0.2, 0.3])
+curves = st.dictionaries(st.integers(0, 20), st.lists(values, min_size=1, max_size=6), max_size=10)
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(curves)
+def test_the_defaults_are_never_stopped(name: str, curves: dict[int, list[float | None]]) -> None:
+    rule = RULES[name]()
+    for number, curve in curves.items():
+        for epoch, fitness in enumerate(curve, start=1):
+            assert rule.decide(number, epoch, fitness) or number != 0
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_stops_a_trial_that_is_far_behind(name: str) -> None:
+    rule = RULES[name]()
+    decisions = [rule.decide(number, epoch, 1.0 / number) for number in range(1, 20) for epoch in (1, 2, 3)]
+    assert not all(decisions)
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(curves, st.data())
+def test_an_epoch_told_twice_counts_by_its_first_value(
+    name: str, curves: dict[int, list[float | None]], data: st.DataObject
+) -> None:
+    """As in the study: a trial that had to start again trains its first epochs a second time."""
+    once, twice = RULES[name](), RULES[name]()
+    told = {number: dict(enumerate(curve, start=1)) for number, curve in curves.items()}
+    once.replay(told)
+    twice.replay(told)
+    twice.replay({number: {epoch: data.draw(values) for epoch in curve} for number, curve in told.items()})
+    for epoch in range(1, 7):
+        for number, fitness in enumerate((None, 0.0, 0.15, 0.25), start=100 * epoch):
+            assert once.decide(number, epoch, fitness) is twice.decide(number, epoch, fitness)
