@@ -16,7 +16,14 @@ from rich.text import Text
 
 from tunekit.tuning.board import Board, Line
 
-STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "stopped": "yellow", "failed": "red"}
+STYLES = {
+    "waiting": "dim",
+    "interrupted": "dim",
+    "running": "cyan",
+    "done": "green",
+    "stopped": "yellow",
+    "failed": "red",
+}
 COLUMNS = 4  # hyperparameters in the table
 
 

@@ -28,17 +28,18 @@ WORDS = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}
 def status(args: RunArgs) -> None:
     """Print how far a search is, and whether it runs."""
     run = _run(args)
+    runs = True
     try:
         told = ask(run, Request("look", {}), patience=LOOK_PATIENCE)
     except RunFolderError:
-        told = f"no search runs there now (or it is busy); to go on: tunekit tune resume={run}"
+        runs, told = False, f"no search runs there now (or it is busy); to go on: tunekit tune resume={run}"
     trials = read_trials(run)
     call = _call(run)
     board = Board(int(call["iterations"]), int(call["epochs"]), 1)
     for trial in trials:
         line = board.began(trial.number, trial.params)
         line.epoch, line.best, line.reason = trial.epochs, trial.fitness, trial.reason
-        line.state = WORDS.get(trial.state, "running")
+        line.state = WORDS.get(trial.state, "running" if runs else "interrupted")
     console = Console()
     console.print(f"{run}: {told}", soft_wrap=True, highlight=False)
     names = [parameter.name for parameter in load_space(str(run / "space.yaml")).parameters]

@@ -8,10 +8,10 @@ taking and taking back one wins, also between computers that share the disk. Kno
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,13 @@ class Inbox:
         if not self._folder.is_dir():
             return
         waiting = []
-        for entry in os.scandir(self._folder):
-            age = time.time() - entry.stat().st_mtime
-            if entry.name.endswith(".json"):
-                waiting.append((-age, Path(entry.path)))
-            elif age > STALE_SECONDS:
-                Path(entry.path).unlink(missing_ok=True)
+        for path in list(self._folder.iterdir()):
+            with suppress(FileNotFoundError):  # its owner may have fetched it
+                written = path.stat().st_mtime
+                if path.suffix == ".json":
+                    waiting.append((written, path))
+                elif time.time() - written > STALE_SECONDS:
+                    path.unlink()
         for _, path in sorted(waiting):
             taken = path.with_suffix(".taken")
             if _renamed(path, taken):

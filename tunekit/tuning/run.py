@@ -38,6 +38,7 @@ from tunekit.tuning.answer import answer, as_typed, early
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
+from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
@@ -173,7 +174,9 @@ def _search(
     if (not searcher.left or searcher.spent) and not control.ending:
         books.update(final=True)
         return early(folder, args, searcher)
+    scheduler.listen(searcher.curve)
     board = _board(args, plan, slots, before, budget)
+    desk = Desk(folder, plan.space, searcher, scheduler, board, control)
     with chatter_to(folder / "ray.log") as terminal, control.catching_interrupts():
         display = Display(
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
@@ -185,7 +188,7 @@ def _search(
                 tune_config=ray_tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=scheduler,
-                    num_samples=searcher.left,
+                    num_samples=-1,  # the searcher knows
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: str(trial.config["number"]),
                 ),
@@ -193,7 +196,7 @@ def _search(
                     name="tune",
                     storage_path=scratch,
                     verbose=0,
-                    callbacks=[Watcher(searcher, study, books, display, control)],
+                    callbacks=[Watcher(searcher, study, books, display, control, desk)],
                     checkpoint_config=ray_tune.CheckpointConfig(
                         checkpoint_at_end=False
                     ),  # trials keep their own

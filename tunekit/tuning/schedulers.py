@@ -29,17 +29,33 @@ class StopLosers(FIFOScheduler):
     def __init__(self, rule: Rule | None, budget: Budget) -> None:
         super().__init__()
         self._rule, self._budget = rule, budget
+        self._epochs: dict[int, int] = {}  # by trial: the last one that the rule knows
+        self._ended: set[int] = set()
+        self._curve_of: Callable[[int], Mapping[int, float]] = lambda number: {}
+
+    def listen(self, curve_of: Callable[[int], Mapping[int, float]]) -> None:
+        """`curve_of(number)`: all that is known of a trial's curve, if Ray did not tell it."""
+        self._curve_of = curve_of
 
     def replay(self, curves: Curves) -> None:
         """Take up the curves of trials that ran before."""
+        self._epochs.update({number: max(curve, default=0) for number, curve in curves.items()})
         if self._rule is not None:
             self._rule.replay(curves)
 
+    def end(self, number: int) -> None:
+        """Stop trial `number` with its present epoch."""
+        self._ended.add(number)
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = self._rule is None or self._rule.decide(
-            result["number"], result["epoch"], result["fitness"]
-        )
-        return self.CONTINUE if goes_on and not self._budget.time_is_up else self.STOP
+        number, epoch = result["number"], result["epoch"]
+        # An epoch whose news died with a process is judged now.
+        curve = {**self._curve_of(number), epoch: result["fitness"]}
+        new = sorted(known for known in curve if self._epochs.get(number, 0) < known <= epoch)
+        self._epochs[number] = epoch
+        goes_on = self._rule is None or all([self._rule.decide(number, one, curve[one]) for one in new])
+        goes_on = goes_on and number not in self._ended and not self._budget.time_is_up
+        return self.CONTINUE if goes_on else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Ray tells a trial's last epoch only here; the study has it, and so a replay would."""

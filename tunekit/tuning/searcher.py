@@ -48,8 +48,10 @@ class StudySearcher(Searcher):
         self._budget, self._control = budget, control
         self._scores = scores(study)
         self.cut_off = 0
+        self.unwanted: set[int] = set()  # trials that are to end on request
         trials = handed_out(study)
         self._count = len(trials)
+        self._waiting = len(study.get_trials(deepcopy=False)) - self._count
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._live: dict[str, Trial] = {}  # by Ray's id
         with self._guarded():
@@ -58,8 +60,20 @@ class StudySearcher(Searcher):
 
     @property
     def left(self) -> int:
-        """Trials still to be handed out."""
-        return len(self._interrupted) + max(0, self._iterations - self._count)
+        """Trials still to be handed out. What was added by hand is tried in any case."""
+        return len(self._interrupted) + max(0, self._iterations - self._count, self._waiting)
+
+    @property
+    def going_on(self) -> bool:
+        """Whether what is added now will be tried: as long as a trial runs and there is time."""
+        return bool(self._live) and not self._budget.time_is_up
+
+    def add(self, params: dict[str, Any]) -> int:
+        """Have a trial with `params`, all of them, handed out before any other new one; its number."""
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.enqueue_trial(params)
+        self._waiting += 1
+        return number
 
     @property
     def spent(self) -> Literal["time", "stop", ""]:
@@ -75,12 +89,11 @@ class StudySearcher(Searcher):
         return "time" if self.left and self._budget.time_is_up else ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        if self._control.ending or not self.left:
+        over = not self.left or self.spent
+        if self._control.ending or self.spent == "time" or (over and not self._live):
             return Searcher.FINISHED
-        if self.spent == "time" or (self.spent and not self._live):
-            return Searcher.FINISHED
-        if self.spent or len(self._live) >= self._concurrent:
-            return None  # ask again when a trial has ended: more will be known then
+        if over or len(self._live) >= self._concurrent:
+            return None  # ask again when a trial has ended: more will be known, or have been added, then
         with self._guarded():
             trial = self._interrupted_trial() if self._interrupted else self._new_trial()
             self._live[trial_id] = trial
@@ -90,6 +103,7 @@ class StudySearcher(Searcher):
     def _new_trial(self) -> Trial:
         trial = self._study.ask(fixed_distributions=self._space.distributions())
         self._count += 1
+        self._waiting = max(0, self._waiting - 1)
         trial.set_user_attr("started", time.time())
         return trial
 
@@ -101,6 +115,8 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self._guarded():
+            if result["epoch"] - 1 not in {0, *self.curve(result["number"])}:
+                self._sync(self._live[trial_id])  # the news of an epoch died with a process
             self._report(self._live[trial_id], {result["epoch"]: result["fitness"]})
             if result.get("note"):
                 self._live[trial_id].set_user_attr("note", result["note"])
@@ -135,7 +151,9 @@ class StudySearcher(Searcher):
         elif finished:
             self._study.tell(trial, max(row[FITNESS] for row in curve))
         else:
-            if self._budget.time_is_up:
+            if trial.number in self.unwanted:
+                trial.set_user_attr("reason", "stopped on request")
+            elif self._budget.time_is_up:
                 self.cut_off += 1
                 trial.set_user_attr("reason", "the search's time was up")
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -163,8 +181,12 @@ class StudySearcher(Searcher):
         self._report(trial, {int(row["epoch"]): row[FITNESS] for row in curve})
         return curve
 
+    def curve(self, number: int) -> dict[int, float]:
+        """A trial's fitness by epoch, as far as it has been told."""
+        return self._study.get_trials(deepcopy=False)[number].intermediate_values
+
     def _report(self, trial: Trial, values: dict[int, float]) -> None:
-        known = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        known = self.curve(trial.number)
         for epoch, fitness in values.items():
             if epoch not in known:
                 trial.report(fitness, epoch)

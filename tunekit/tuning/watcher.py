@@ -12,6 +12,7 @@ from ray.tune import Callback
 
 from tunekit.control import Control
 from tunekit.tuning.books import Books
+from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
 from tunekit.tuning.searcher import StudySearcher
 
@@ -26,13 +27,21 @@ class Watcher(Callback):
     """Runs on the driver, between the trials' results."""
 
     def __init__(
-        self, searcher: StudySearcher, study: Study, books: Books, display: Display, control: Control
+        self,
+        searcher: StudySearcher,
+        study: Study,
+        books: Books,
+        display: Display,
+        control: Control,
+        desk: Desk,
     ) -> None:
-        self._searcher = searcher
+        self._searcher, self._desk = searcher, desk
         self._study, self._books, self._display, self._control = study, books, display, control
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Called ten times a second or oftener: where a search ends before its time."""
+        """Called ten times a second or oftener: where a search is spoken to, and ends before its time."""
+        with self._control.guarding():
+            self._desk.serve()
         if not self._control.ending:
             return
         for trial in trials:
