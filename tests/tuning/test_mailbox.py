@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tunekit.args import TrainArgs
-from tunekit.tuning.mailbox import DEATHS_OF_A_TRIAL, Mailbox, Order
+from tunekit.tuning.mailbox import Mailbox, Order
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 
 PATIENCE = 0.2
 
@@ -112,7 +113,7 @@ def test_a_trial_whose_workers_die_again_and_again_is_given_up(run):
             await box.death("worker 1 of 2 died")
             assert not coming.done()
         await box.death("worker 1 of 2 died")
-        assert "worker 1 of 2 died, and again" in (await coming)["failed"]
+        assert (await coming)["failed"] == f"worker 1 of 2 died, as {DEATHS_OF_A_TRIAL} times before"
         assert "note" not in await coming
         await box.death("worker 1 of 2 died")  # nothing was ordered: nobody's
         coming = await ordered(box, 1)

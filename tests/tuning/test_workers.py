@@ -23,6 +23,7 @@ from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, ResourceError
 from tunekit.training.group import Team
 from tunekit.tuning.mailbox import Order
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.run import tune
 from tunekit.tuning.workers import Crew
 
@@ -148,12 +149,12 @@ def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_that_kills_its_workers_every_time_is_given_up(crew, tmp_path):
-    with killer(tmp_path, 0, (1, 2)):
-        results = [crew.train(order(0, tmp_path, epochs=6))]
-        while "failed" not in results[-1] and len(results) < 6:
-            results.append(crew.train(order(0, tmp_path, epochs=6)))
-    assert "died" in results[-1]["failed"]
-    assert "and again when all were started anew" in results[-1]["failed"]
+    times = DEATHS_OF_A_TRIAL + 1
+    with killer(tmp_path, 0, tuple(range(1, times + 1))):
+        results = [crew.train(order(0, tmp_path, epochs=9))]
+        while "failed" not in results[-1] and len(results) < 9:
+            results.append(crew.train(order(0, tmp_path, epochs=9)))
+    assert results[-1]["failed"].endswith(f"as {DEATHS_OF_A_TRIAL} times before")
     assert crew.train(order(1, tmp_path))["epoch"] == 1
 
 

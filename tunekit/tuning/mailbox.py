@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunekit.args import TrainArgs
-from tunekit.tuning.result import Result
-
-DEATHS_OF_A_TRIAL = 1  # its workers' processes may be gone so often; as with trials on one worker
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL, Result
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Mailbox:
         self._deaths[trial] += 1
         if self._deaths[trial] > DEATHS_OF_A_TRIAL:
             self._untold.pop(trial, None)
-            await self.answer(place, {"failed": f"{what}, and again when all were started anew"})
+            await self.answer(place, {"failed": f"{what}, as {DEATHS_OF_A_TRIAL} times before"})
         else:
             self._untold[trial] = what
 

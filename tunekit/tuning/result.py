@@ -14,6 +14,7 @@ from typing import Any
 from tunekit.errors import RunFolderError, TunekitError
 
 Result = dict[str, Any]
+DEATHS_OF_A_TRIAL = 3  # its processes may be gone so often: each time they are started again
 
 
 def told(fault: Exception) -> Result:

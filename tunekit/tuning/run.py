@@ -43,6 +43,7 @@ from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.resources import Machine, Slots, plan_slots
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.schedulers import StopLosers, make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
@@ -200,7 +201,7 @@ def _search(
                     checkpoint_config=ray_tune.CheckpointConfig(
                         checkpoint_at_end=False
                     ),  # trials keep their own
-                    failure_config=ray_tune.FailureConfig(max_failures=1),  # the process died: once more
+                    failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
                 ),
             )
             try:

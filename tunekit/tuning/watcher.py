@@ -14,6 +14,7 @@ from tunekit.control import Control
 from tunekit.tuning.books import Books
 from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.searcher import StudySearcher
 
 WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
@@ -54,7 +55,7 @@ class Watcher(Callback):
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._display.say(f"trial {trial.config['number']}: its process broke off; it is started once more")
+        self._display.say(f"trial {trial.config['number']}: its process broke off; it is started again")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -89,5 +90,6 @@ class Watcher(Callback):
 
 def _why(fault: Exception | None) -> str:
     if fault is None or isinstance(fault, RayActorError):
-        return "its process died, and died again when it was started anew (killed, or out of memory?)"
-    return f"its process broke off twice: {type(fault).__name__}: {str(fault).splitlines()[0]}"
+        return f"its process died {DEATHS_OF_A_TRIAL + 1} times (killed, or out of memory?)"
+    last = f"{type(fault).__name__}: {str(fault).splitlines()[0]}"
+    return f"its process broke off {DEATHS_OF_A_TRIAL + 1} times, last: {last}"
