@@ -24,6 +24,9 @@ def arguments() -> argparse.Namespace:
     found.add_argument("--imgsz", type=int, default=64)
     found.add_argument("--epochs", type=int, default=1)
     found.add_argument("--fraction", type=float, default=0.1)
+    found.add_argument(
+        "--workers", type=int, default=1, help="of each trial; they stay up from trial to trial"
+    )
     return found.parse_args()
 
 
@@ -40,7 +43,8 @@ def main() -> None:
         "sampler": "random",
         "scheduler": "none",
         "concurrent": 1,
-        "threads": options.threads,
+        "workers": options.workers,
+        "threads": max(options.threads // options.workers, 1),
         "device": "cpu",
         "project": options.out,
         "name": "tune",
@@ -75,9 +79,9 @@ def summary(
 ) -> list[str]:
     first, rest = overhead[0], overhead[1:]
     what = (
-        f"`tunekit tune`, {options.trials} trials one at a time: {options.model}, {options.imgsz} px, "
-        f"{options.epochs} epoch(s) of {options.fraction:.0%} of the digits; "
-        "seconds beyond the epochs themselves"
+        f"`tunekit tune`, {options.trials} trials one at a time, {options.workers} worker(s) each: "
+        f"{options.model}, {options.imgsz} px, {options.epochs} epoch(s) of {options.fraction:.0%} of the "
+        "digits; seconds beyond the epochs themselves"
     )
     header = ["first trial (Python, Ray and torch start)", "later trials, median", "min", "max"]
     row = [f"{value:.2f}" for value in (first, statistics.median(rest), min(rest), max(rest))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from tunekit.tuning.display import Display
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.searcher import StudySearcher
 
+ROOM_SECONDS = 60.0  # within these the first trial has its place, if there is one
 WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
@@ -37,12 +39,18 @@ class Watcher(Callback):
         desk: Desk,
     ) -> None:
         self._searcher, self._desk = searcher, desk
+        self._began: float | None = time.monotonic()  # None: a trial has begun, or that none has was told
         self._study, self._books, self._display, self._control = study, books, display, control
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called ten times a second or oftener: where a search is spoken to, and ends before its time."""
         with self._control.guarding():
             self._desk.serve()
+        if self._began is not None and time.monotonic() > self._began + ROOM_SECONDS:
+            self._began = None
+            self._display.say(
+                "no trial could begin yet: others may be using the cluster (`ray status` tells)"
+            )
         if not self._control.ending:
             return
         for trial in trials:
@@ -52,6 +60,7 @@ class Watcher(Callback):
         raise Ending
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._began = None
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
