@@ -23,7 +23,7 @@ import pyarrow.parquet
 from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
 from tunekit.results.best import best_yaml
-from tunekit.results.trials import METRICS, TrialRow, best_trial, read_trials, trials_of
+from tunekit.results.trials import FINISHED, METRICS, TrialRow, best_trial, read_trials, trials_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -31,11 +31,19 @@ if TYPE_CHECKING:
 __all__ = ["TrialRow", "best_trial", "read_epochs", "read_trials", "trials_of", "write_results"]
 
 
-def write_results(run_dir: Path, study: Study | None = None) -> list[TrialRow]:
-    """Write the three files and return the rows they tell of."""
+Epochs = dict[int, pa.Table]
+"""The epochs of trials, by number."""
+
+
+def write_results(run_dir: Path, study: Study | None = None, ended: Epochs | None = None) -> list[TrialRow]:
+    """Write the three files and return the rows they tell of.
+
+    `ended` saves who calls again and again from reading all files again: trials that have ended are put into
+    it, and taken from it the next time.
+    """
     trials = read_trials(run_dir) if study is None else trials_of(study)
     write_text(run_dir / "tune_results.csv", _csv(trials))
-    epochs = read_epochs(run_dir)
+    epochs = read_epochs(run_dir, ended, [row.number for row in trials if row.state in FINISHED])
     write_atomic(run_dir / "results.parquet", lambda file: pyarrow.parquet.write_table(epochs, file))
     best = best_trial(trials)
     if best is not None:
@@ -43,16 +51,23 @@ def write_results(run_dir: Path, study: Study | None = None) -> list[TrialRow]:
     return trials
 
 
-def read_epochs(run_dir: Path) -> pa.Table:
-    """All epochs of all trials: `trial`, then the columns of trials/*/results.csv."""
-    folders = sorted(
-        (folder for folder in run_dir.glob("trials/*") if folder.name.isdecimal()),
-        key=lambda folder: int(folder.name),
-    )
+def read_epochs(run_dir: Path, ended: Epochs | None = None, to_keep: Sequence[int] = ()) -> pa.Table:
+    """All epochs of all trials: `trial`, then the columns of trials/*/results.csv.
+
+    Those of `ended` are taken from there, and those of the trials `to_keep` are put there.
+    """
+    known = {} if ended is None else ended
+    numbers = sorted(int(folder.name) for folder in run_dir.glob("trials/*") if folder.name.isdecimal())
     empty = pa.table({"trial": pa.array([], pa.int64()), "epoch": pa.array([], pa.int64())})
-    tables = [_epochs_of(int(folder.name), folder / "results.csv") for folder in folders]
-    present = [table for table in tables if table is not None]
-    return pa.concat_tables([empty, *present], promote_options="default").combine_chunks()
+    tables = {
+        number: known[number]
+        if number in known
+        else _epochs_of(number, run_dir / "trials" / str(number) / "results.csv")
+        for number in numbers
+    }
+    present = {number: table for number, table in tables.items() if table is not None}
+    known.update({number: present[number] for number in to_keep if number in present})
+    return pa.concat_tables([empty, *present.values()], promote_options="default").combine_chunks()
 
 
 def _epochs_of(trial: int, path: Path) -> pa.Table | None:

@@ -1,20 +1,25 @@
 """After every trial: the run folder's tables and pictures, the best trial's weights, no other weights.
 
-A folder that was killed at any moment is made right by the next call.
+A folder that was killed at any moment is made right by the next call. In a search of thousands of trials, or of
+very short ones, the books take a share of the driver's time and no more: several trials are entered at once.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from optuna.study import Study
 
 from tunekit.results.plots import write_plots
-from tunekit.results.store import write_results
+from tunekit.results.store import Epochs, write_results
 from tunekit.results.weights import keep_best_weights, prune_trial_folders
 
-SHARE_OF_PLOTS = 0.1  # of the driver's time: with short trials not every one gets new pictures
+T = TypeVar("T")
+
+SHARE = 0.1  # of the driver's time, for tables and for pictures each
 
 
 class Books:
@@ -22,14 +27,40 @@ class Books:
 
     def __init__(self, run: Path, study: Study) -> None:
         self._run, self._study = run, study
-        self._next_plots = 0.0
+        self._ended: Epochs = {}
+        self._waiting = False  # trials that are not entered yet
+        self._tables, self._plots = _Turn(), _Turn()
 
     def update(self, final: bool = False) -> None:
-        trials = write_results(self._run, self._study)
+        """A trial has ended, or the search has (`final`)."""
+        self._waiting = True
+        self.catch_up(final)
+
+    def catch_up(self, final: bool = False) -> None:
+        """Enter what waits, if it is time."""
+        if not (self._waiting and (final or self._tables.has_come)):
+            return
+        self._waiting = False
+        trials = self._tables.take(lambda: write_results(self._run, self._study, self._ended))
         keep_best_weights(self._run, trials)
         prune_trial_folders(self._run, trials)
+        if final or self._plots.has_come:
+            self._plots.take(lambda: write_plots(self._run, trials))
+
+
+class _Turn:
+    """Work that may take SHARE of the time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    @property
+    def has_come(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def take(self, work: Callable[[], T]) -> T:
         began = time.monotonic()
-        if final or began >= self._next_plots:
-            write_plots(self._run, trials)
-            ended = time.monotonic()
-            self._next_plots = ended + (ended - began) / SHARE_OF_PLOTS
+        result = work()
+        ended = time.monotonic()
+        self._next = ended + (ended - began) / SHARE
+        return result

@@ -46,6 +46,7 @@ class Watcher(Callback):
         """Called ten times a second or oftener: where a search is spoken to, and ends before its time."""
         with self._control.guarding():
             self._desk.serve()
+            self._books.catch_up()
         if self._began is not None and time.monotonic() > self._began + ROOM_SECONDS:
             self._began = None
             self._display.say(
