@@ -78,6 +78,7 @@ class GeneticSampler(BaseSampler):
         self._space = space
         self._seed = seed
         self._policy = policy or Policy()
+        self._known: dict[int, tuple[dict[str, Value], np.ndarray]] = {}  # genes of trials seen before
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space.distributions()
@@ -87,7 +88,7 @@ class GeneticSampler(BaseSampler):
     ) -> dict[str, Any]:
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         others = [
-            (other, to_units(self._space, other.params))
+            (other, self._genes(other))
             for other in study.get_trials(deepcopy=False)
             if other.number < trial.number
         ]
@@ -99,6 +100,13 @@ class GeneticSampler(BaseSampler):
             self._policy,
         )
         return from_units(self._space, genes)
+
+    def _genes(self, trial: FrozenTrial) -> np.ndarray:
+        """(D,) in [0, 1]; from memory where it is the same trial still, for there may be thousands."""
+        known = self._known.get(trial.number)
+        if known is None or known[0] != trial.params:
+            known = self._known[trial.number] = (trial.params, to_units(self._space, trial.params))
+        return known[1]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -1,7 +1,7 @@
 """After every trial: the run folder's tables and pictures, the best trial's weights, no other weights.
 
-A folder that was killed at any moment is made right by the next call. In a search of thousands of trials, or of
-very short ones, the books take a share of the driver's time and no more: several trials are entered at once.
+A folder that was killed at any moment is made right by the next call. In a search of thousands of trials, or
+of very short ones, the books take a share of the driver's time only: several trials are entered at once.
 """
 
 from __future__ import annotations
