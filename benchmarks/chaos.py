@@ -107,7 +107,7 @@ def search(options: argparse.Namespace, place: Path, name: str, seed: int | None
         while driver.poll() is None:
             if time.monotonic() - began > options.limit:
                 os.killpg(driver.pid, signal.SIGKILL)
-                raise SystemExit(f"{name} does not end; see {log}")
+                raise SystemExit(f"{name} does not end: {log.read_text()[-2000:]}")
             if seed is None or not (run / "trials").exists():
                 time.sleep(0.2)
                 continue
@@ -128,7 +128,7 @@ def search(options: argparse.Namespace, place: Path, name: str, seed: int | None
                 continue
             kills.append(what)
         if driver.returncode != 0:
-            raise SystemExit(f"{name} ended with {driver.returncode}; see {log}")
+            raise SystemExit(f"{name} ended with {driver.returncode}: {log.read_text()[-2000:]}")
     curves = {
         path.parent.name: [
             {column: value for column, value in row.items() if column not in TIMES} for row in rows(path)

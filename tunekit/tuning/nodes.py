@@ -24,6 +24,7 @@ from tunekit.errors import ResourceError, RunFolderError, TunekitError
 from tunekit.tuning.survey import Survey, survey_data
 
 SEEN_SECONDS = 5.0  # a shared disk may show a new file late
+GONE_SECONDS = 3.0  # until the cluster knows that a node has gone
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,22 @@ def check_nodes(args: TuneArgs, here: Survey, project: Path) -> None:
             for node in others
         }
         for node, answer in coming.items():
-            name = others[node]["NodeManagerHostname"]
-            _compare(f"{name} ({others[node]['NodeManagerAddress']})", _answer(name, answer), here)
+            name = f"{others[node]['NodeManagerHostname']} ({others[node]['NodeManagerAddress']})"
+            found = _answer(node, name, answer)
+            if found is not None:
+                _compare(name, found, here)
     finally:
         probe.unlink(missing_ok=True)
 
 
-def _answer(name: str, coming: ray.ObjectRef[Answer]) -> Answer:
+def _answer(node: str, name: str, coming: ray.ObjectRef[Answer]) -> Answer | None:
+    """None: the node has gone in the meantime."""
     try:
         return ray.get(coming)
     except RayError as fault:
+        time.sleep(GONE_SECONDS)
+        if not any(known["Alive"] for known in ray.nodes() if known["NodeID"] == node):
+            return None
         lines = str(fault).splitlines()
         raise ResourceError(
             f"node {name} cannot run tunekit: {(lines or [type(fault).__name__])[-1]}; install it there"
