@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.tuning.nodes import Cluster, can_mount, running_cluster
+from tests.tuning.nodes import Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
 from tunekit.args import TuneArgs
 from tunekit.checks import build_args
@@ -47,6 +47,14 @@ def test_a_search_typed_with_an_address_runs_on_both_nodes_and_leaves_them_up(cl
     assert [row["state"] for row in table(run / "tune_results.csv")] == ["COMPLETE"] * 3
     cluster.wait_for(2)
     assert not list(run.parent.glob(".tunekit-*")), "the nodes' probe should be gone"
+    # It goes on where it was, unless it is told otherwise.
+    command = [sys.executable, "-m", "tunekit", "tune", f"resume={run}", "iterations=4"]
+    done = cluster.run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 trials at a time on 1 CPU core each" in done.stdout
+    assert len(table(run / "tune_results.csv")) == 4
+    gone = cluster.run(*command[:-1], "iterations=5", f"address=127.0.0.1:{free_port()}", cwd=tmp_path)
+    assert "no Ray cluster could be joined" in refusal(gone)
 
 
 @pytest.fixture

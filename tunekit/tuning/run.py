@@ -75,14 +75,14 @@ def tune(args: TuneArgs) -> Run:
     Raises TunekitError for what the user can mend, KeyboardInterrupt after Ctrl-C; in both cases the folder
     is whole and `resume=` goes on with it.
     """
-    with joined(args.address):
-        return _tune(args)
-
-
-def _tune(args: TuneArgs) -> Run:
     folder = resumed_run(args)
     if folder is not None:
         args = resumed_args(args, folder, CHANGEABLE_ON_RESUME)
+    with joined(args.address):
+        return _tune(args, folder)
+
+
+def _tune(args: TuneArgs, folder: Path | None) -> Run:
     budget = Budget(args.stop, args.time)
     machine = available()
     slots = plan_slots(args, machine)
