@@ -33,6 +33,7 @@ mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_USAGE_STATS_ENABLED=0
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # nodes are stopped after the search: nothing to wait for
 unset RAY_ADDRESS
 
 steps=() # process ids of the sruns that hold Ray's nodes
@@ -40,63 +41,55 @@ search=  # ... of the search
 ending=
 again=
 
+# shellcheck disable=SC2329 # the trap calls it
 end() {
     ending=yes
     if [[ -n $search ]]; then
         kill -TERM "$search" 2>/dev/null || true
     fi
 }
-# The time limit's signal comes to this shell only; SIGTERM (scancel) comes to all processes of the job, and
-# a second one would make the search end at once.
+# Both to this shell only: USR1 before the time limit, TERM by `scancel --batch --signal=TERM JOB`, which stops
+# the search for good. A plain scancel ends Ray with the search, as a power cut would; resume= copes with that.
 trap 'again=yes; end' USR1
-trap 'ending=yes' TERM INT
+trap end TERM INT
+
+# --cpus-per-task: srun does not take it from the job. --overlap: the steps share the nodes.
+on_each=(
+    srun --export=ALL --overlap --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK"
+    --output="ray-$SLURM_JOB_ID.log" --open-mode=append
+)
+# --num-cpus: Ray would count the node's cores, not the job's. Images do not go through its store.
+ray_node=(
+    ray start --num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="$scratch" --object-store-memory=200000000 --block
+)
 
 stop_ray() {
     trap '' USR1 TERM INT
-    for step in "${steps[@]}"; do
-        kill -TERM "$step" 2>/dev/null || true
-    done
-    wait "${steps[@]}" 2>/dev/null || true
-    on "${#hosts[@]}" rm -rf "$scratch" || true
+    if ((${#steps[@]})); then
+        kill -TERM "${steps[@]}" 2>/dev/null || true
+        wait "${steps[@]}" || true
+    fi
+    "${on_each[@]}" --nodes="${#hosts[@]}" --ntasks="${#hosts[@]}" rm -rf "$scratch" || rm -rf "$scratch"
 }
 trap stop_ray EXIT
-
-# on COUNT [OPTION...] COMMAND...: one process on each of COUNT nodes.
-on() {
-    local count=$1
-    shift
-    # --cpus-per-task: srun does not take it from the job. --overlap: the steps share the nodes.
-    srun --export=ALL --overlap --nodes="$count" --ntasks="$count" --ntasks-per-node=1 \
-        --cpus-per-task="$SLURM_CPUS_PER_TASK" "$@"
-}
-
-ray_node() { # COUNT [OPTION of srun] -- OPTIONS of ray start
-    local before=()
-    while [[ $1 != -- ]]; do
-        before+=("$1")
-        shift
-    done
-    shift
-    # --num-cpus: Ray would count the node's cores, not the job's. Images do not go through its store.
-    on "${before[@]}" --output="ray-$SLURM_JOB_ID.log" --open-mode=append \
-        ray start "$@" --num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="$scratch" \
-        --object-store-memory=200000000 --block &
-    steps+=($!)
-}
 
 fail() {
     echo "error: $1" >&2
     exit 1
 }
 
-ray_node 1 --nodelist="${hosts[0]}" -- \
-    --head --node-ip-address="$ip" --port="$port" --include-dashboard=false
+"${on_each[@]}" --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" \
+    "${ray_node[@]}" --head --node-ip-address="$ip" --port="$port" --include-dashboard=false &
+steps+=($!)
 until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do
     kill -0 "${steps[0]}" 2>/dev/null || fail "Ray's head did not come up on ${hosts[0]}; see ray-$SLURM_JOB_ID.log"
     sleep 1
 done
 if ((${#hosts[@]} > 1)); then
-    ray_node $((${#hosts[@]} - 1)) --exclude="${hosts[0]}" -- --address="$ip:$port"
+    others=$((${#hosts[@]} - 1))
+    "${on_each[@]}" --nodes="$others" --ntasks="$others" --exclude="${hosts[0]}" \
+        "${ray_node[@]}" --address="$ip:$port" &
+    steps+=($!)
 fi
 # A search counts the nodes when it starts.
 python - "$ip:$port" "${#hosts[@]}" <<'END' || fail "not all of ${hosts[*]} joined Ray in five minutes; see ray-$SLURM_JOB_ID.log"
