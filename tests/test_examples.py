@@ -316,7 +316,7 @@ def test_a_batch_job_searches_on_all_its_nodes_and_goes_on_after_it_was_queued_a
         said, _ = job.communicate(timeout=90)
     finally:
         end(job)
-    assert f"interrupted; go on with: tunekit tune resume={run}" in said
+    assert f"interrupted; go on with: tunekit tune resume={run.relative_to(tmp_path)}" in said
     assert slurm.queued_anew() == f"requeue {slurm.job}"
     before = rows.read_text().splitlines()
     assert len(before) < 41
