@@ -267,9 +267,9 @@ def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Surve
     over = sum(trial.state.is_finished() for trial in handed_out(study))
     limits = [f"{name}={getattr(args, name):g}" for name in ("stop", "time") if getattr(args, name)]
     trials = f"{args.iterations} trials" + (f" at most ({', '.join(limits)})" if limits else "")
-    trials += f", {over} of them done before" if over else ""
+    trials += f" of {plan.base.epochs} epochs" + (f" ({over} done before)" if over else "")
     lines.append(
-        f"{trials} of {plan.base.epochs} epochs, {slots}; {args.sampler} over {len(plan.space.parameters)} "
-        f"hyperparameters, {args.scheduler} -> {as_typed(folder)}"
+        f"{trials}, {slots}; {args.sampler} over {len(plan.space.parameters)} hyperparameters, "
+        f"{args.scheduler} -> {as_typed(folder)}"
     )
     return "\n".join(lines)
