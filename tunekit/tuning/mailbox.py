@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tunekit.args import TrainArgs
 from tunekit.tuning.result import Result
+from tunekit.tuning.storage import Storage
 
 DEATHS_OF_A_TRIAL = 1  # its workers' processes may be gone so often; as with trials on one worker
 
@@ -26,6 +27,7 @@ class Order:
 
     args: TrainArgs
     folder: Path
+    storage: Storage | None = None
 
 
 class Mailbox:

@@ -37,12 +37,15 @@ from tunekit.training.group import Team
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
+from tunekit.tuning.depot import Depot, in_use, open_depot
 from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
+from tunekit.tuning.probe import probe_of
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.schedulers import make_scheduler
 from tunekit.tuning.searcher import StudySearcher
+from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
 from tunekit.tuning.trial import Job, TuneTrial
@@ -83,12 +86,14 @@ def _tune(args: TuneArgs) -> Run:
     check_together(args, slots.device, slots.workers)
     check_model(args.model, args.pretrained)
     data = survey_data(args)
+    storage = _storage(args)
     if ray.is_initialized():
-        check_nodes(args, data, Path(args.project) if folder is None else folder.parent)
+        project = Path(args.project) if folder is None else folder.parent
+        check_nodes(args, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     new = folder is None
     if folder is None:
-        folder = new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)
+        folder = _new_folder(args, storage)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
@@ -98,12 +103,31 @@ def _tune(args: TuneArgs) -> Run:
         else:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
+        depot = None if storage is None else open_depot(folder, study, storage)
         _say(_opening(folder, args, plan, slots, data, study))
-        _search(folder, args, plan, slots, machine, study)
+        _search(folder, args, plan, slots, machine, study, depot)
         trials = trials_of(study)
         _raise_if_all_failed(trials, folder)
         _say(_answer(folder, trials))
     return Run(folder)
+
+
+def _storage(args: TuneArgs) -> Storage | None:
+    """Where trials are kept, if not in the run folder; found to be usable from here."""
+    if args.storage is None:
+        return None
+    storage = Storage(args.storage)
+    storage.make()
+    storage.check()
+    return storage
+
+
+def _new_folder(args: TuneArgs, storage: Storage | None) -> Path:
+    def taken(name: str) -> bool:
+        return storage is not None and in_use(storage, name, args.exist_ok)
+
+    name = run_name(args.name, args.model, args.data)
+    return new_run_folder(args.project, name, args.exist_ok, taken)
 
 
 def _say(text: str) -> None:
@@ -142,16 +166,30 @@ def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
     write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
 
 
-def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Machine, study: Study) -> None:
+def _search(
+    folder: Path,
+    args: TuneArgs,
+    plan: Plan,
+    slots: Slots,
+    machine: Machine,
+    study: Study,
+    depot: Depot | None,
+) -> None:
     """Run what is left of the trials. Whatever ends it early is raised once everything is in order."""
     before = handed_out(study)
     curves = {trial.number: trial.intermediate_values for trial in before}
     scheduler = make_scheduler(args, plan.base, curves)
     control = Control()
     searcher = StudySearcher(
-        study, plan.space, folder, iterations=args.iterations, concurrent=slots.concurrent, control=control
+        study,
+        plan.space,
+        folder,
+        iterations=args.iterations,
+        concurrent=slots.concurrent,
+        control=control,
+        depot=depot,
     )
-    books = Books(folder, study)
+    books = Books(folder, study, depot)
     if not searcher.left:
         books.update(final=True)
         return
@@ -161,7 +199,8 @@ def _search(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, machine: Mac
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
-            job = Job(folder, plan, user_directory(), _team(slots))
+            stored = None if depot is None else depot.storage
+            job = Job(folder, plan, user_directory(), _team(slots), stored)
             tuner = ray_tune.Tuner(
                 ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
                 tune_config=ray_tune.TuneConfig(

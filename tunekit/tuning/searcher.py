@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from tunekit.control import Control
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
+from tunekit.tuning.depot import Depot
 from tunekit.tuning.study import handed_out, writes
 from tunekit.tuning.trial import trial_folder
 
@@ -29,10 +30,18 @@ class StudySearcher(Searcher):
     """Hands out `iterations` trials in all, never more than `concurrent` at a time."""
 
     def __init__(
-        self, study: Study, space: Space, run: Path, *, iterations: int, concurrent: int, control: Control
+        self,
+        study: Study,
+        space: Space,
+        run: Path,
+        *,
+        iterations: int,
+        concurrent: int,
+        control: Control,
+        depot: Depot | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._study, self._space, self._run = study, space, run
+        self._study, self._space, self._run, self._depot = study, space, run, depot
         self._iterations, self._concurrent, self._control = iterations, concurrent, control
         trials = handed_out(study)
         self._count = len(trials)
@@ -124,6 +133,8 @@ class StudySearcher(Searcher):
 
     def _sync(self, trial: Trial) -> list[dict[str, float]]:
         """Report epochs that the folder has and the study has not: their news died with a process."""
+        if self._depot is not None:
+            self._depot.fetch_tables(trial.number)
         curve = read_curve(trial_folder(self._run, trial.number))
         self._report(trial, {int(row["epoch"]): row[FITNESS] for row in curve})
         return curve
