@@ -105,7 +105,7 @@ def _remove(folder: Path, lock: filelock.BaseFileLock) -> None:
 
 
 def in_use(storage: Storage, name: str, exist_ok: bool) -> bool:
-    """Whether something is there by that name. RunFolderError if it is no run's and `exist_ok` asks for it."""
+    """Whether that name is taken. RunFolderError where `exist_ok` asks to replace what is no run's."""
     files = storage.below(name).names()
     if exist_ok and files and OWNER not in files:
         raise RunFolderError(

@@ -125,7 +125,7 @@ class Storage:
         self._patiently(f"delete {self.prefix}", attempt)
 
     def make(self) -> None:
-        """Make the folder of a local path, in one that is there. Called by one node; object stores have none."""
+        """Make the folder of a local path, in one that is there. For one node; object stores have none."""
         system, root = opened(self.uri)
         if isinstance(system, fs.LocalFileSystem):
             try:
