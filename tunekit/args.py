@@ -29,6 +29,7 @@ from tunekit.fields import (
     layers,
     multiple_of_32,
     none_if_word,
+    reachable,
     setting,
     yes_no_or_path,
 )
@@ -320,6 +321,12 @@ class TuneArgs(TrainArgs):
         "machine",
         "a Ray cluster to run the trials on: host:port of its head node, or auto; RAY_ADDRESS when left out,"
         " and a Ray of its own where that is not set",
+    )
+    storage: Annotated[OptionalStr, BeforeValidator(reachable)] = setting(
+        None,
+        "machine",
+        "where trials keep their checkpoints when the cluster's nodes share no disk: s3://bucket/prefix, gs://"
+        " or a folder that all nodes see; in the run folder itself when left out",
     )
     concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
     cpus: OptionalInt = arg(

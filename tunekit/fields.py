@@ -6,6 +6,7 @@ Used by args.py alone; knows no argument by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -44,6 +45,27 @@ def devices(value: Any) -> Any:
 def yes_no_or_path(value: Any) -> Any:
     """`True`, `False` or a path, in whatever way a command line or YAML writes them."""
     return {"true": True, "false": False, "none": False, "": False}.get(str(value).lower(), value)
+
+
+STORES = ("s3", "gs", "gcs", "abfs", "abfss", "file")  # of those that pyarrow has, where a file appears whole
+
+
+def reachable(value: Any) -> Any:
+    """`s3://bucket/prefix` or an absolute path."""
+    value = none_if_word(value)
+    if not isinstance(value, str):
+        return value
+    scheme, found, rest = value.partition("://")
+    if not found and not PurePath(value).is_absolute():
+        raise ValueError("must be an absolute path, or say what it is: s3://bucket/prefix")
+    if found and scheme not in STORES:
+        raise ValueError(f"{scheme}:// is not known: use one of {', '.join(f'{name}://' for name in STORES)}")
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise ValueError(
+            "a password would be written into the run folder: give it by the environment, as"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return value
 
 
 OptionalStr = Annotated[str | None, BeforeValidator(none_if_word)]

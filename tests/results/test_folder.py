@@ -40,6 +40,12 @@ def test_a_name_that_is_taken_is_numbered(tmp_path):
     assert all(folder.is_dir() for folder in made)
 
 
+def test_a_name_that_is_in_use_elsewhere_is_passed_over(tmp_path):
+    folder = new_run_folder(tmp_path, "first", taken={"first", "first-2"}.__contains__)
+    assert folder == tmp_path / "first-3"
+    assert new_run_folder(tmp_path, "first", exist_ok=True, taken=lambda name: True) == tmp_path / "first"
+
+
 def test_runs_started_at_once_get_different_folders(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: new_run_folder(tmp_path, "digits"), range(40)))

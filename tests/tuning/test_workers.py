@@ -25,6 +25,7 @@ from tunekit.training.group import Team
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.run import tune
+from tunekit.tuning.storage import Storage
 from tunekit.tuning.workers import Crew
 
 # Gradients wait for their step when an epoch ends: they must survive a death, too.
@@ -135,16 +136,22 @@ def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path)
     assert worker_processes() == workers
 
 
-def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path):
-    with killer(tmp_path, 0, (1,)):
-        results = [crew.train(order(0, tmp_path)) for _ in range(3)]
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path, stored):
+    call, folder = order(0, tmp_path), tmp_path
+    if stored:
+        storage, folder = Storage(str(tmp_path)).below("store/0"), tmp_path / "store"
+        call = Order(call.args, tmp_path / "not here" / "0", storage)
+    with killer(folder, 0, (1,)):
+        results = [crew.train(call) for _ in range(3)]
     assert [result["epoch"] for result in results] == [1, 2, 3]
     notes = [result["note"] for result in results if result["note"]]
     assert len(notes) == 1
     assert "of 2 died (killed, or out of memory?): all started again" in notes[0]
     with pair_of_processes() as pair:
         rows, _ = pair(trained, SETTINGS, False)[0]
-    assert table(tmp_path / "0") == rows
+    assert table(folder / "0") == rows
+    assert not (tmp_path / "not here").exists()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,12 +56,15 @@ def run_name(name: str | None, model: str, data: str) -> str:
     return name or f"{Path(model).stem}-{Path(data).stem}"
 
 
-def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Path:
+def new_run_folder(
+    project: str | Path, name: str, exist_ok: bool = False, taken: Callable[[str], bool] = lambda name: False
+) -> Path:
     """Make `project/name`; where it exists already `name-2`, `name-3` ... Two callers never get the same.
 
-    With `exist_ok` an existing run folder is used again: what a run wrote (WRITTEN_BY_RUNS) is deleted,
-    under the folder's lock, so never while another process works there; other files stay. A folder that
-    holds things but no args.yaml was not written by a run, and is refused.
+    `taken` tells of names that are in use elsewhere. With `exist_ok` an existing run folder is used again:
+    what a run wrote (WRITTEN_BY_RUNS) is deleted, under the folder's lock, so never while another process
+    works there; other files stay. A folder that holds things but no args.yaml was not written by a run, and
+    is refused.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise ArgumentError(f"name={name}: must be a plain folder name; say where it goes with project=")
@@ -70,6 +73,8 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
         parent.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             folder = parent / (name if number == 1 else f"{name}-{number}")
+            if taken(folder.name) and not exist_ok:
+                continue
             try:
                 folder.mkdir()
             except FileExistsError:

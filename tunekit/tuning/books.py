@@ -15,7 +15,9 @@ from optuna.study import Study
 
 from tunekit.results.plots import write_plots
 from tunekit.results.store import Epochs, write_results
+from tunekit.results.trials import FINISHED, TrialRow, trials_of
 from tunekit.results.weights import keep_best_weights, prune_trial_folders
+from tunekit.tuning.depot import Depot
 
 T = TypeVar("T")
 
@@ -25,8 +27,9 @@ SHARE = 0.1  # of the driver's time, for tables and for pictures each
 class Books:
     """Keeps `run` in order for `study`."""
 
-    def __init__(self, run: Path, study: Study) -> None:
-        self._run, self._study = run, study
+    def __init__(self, run: Path, study: Study, depot: Depot | None = None) -> None:
+        """`depot`: where trials are kept that do not train in `run`."""
+        self._run, self._study, self._depot = run, study, depot
         self._ended: Epochs = {}
         self._waiting = False  # trials that are not entered yet
         self._tables, self._plots = _Turn(), _Turn()
@@ -41,11 +44,23 @@ class Books:
         if not (self._waiting and (final or self._tables.has_come)):
             return
         self._waiting = False
-        trials = self._tables.take(lambda: write_results(self._run, self._study, self._ended))
-        keep_best_weights(self._run, trials)
-        prune_trial_folders(self._run, trials)
+        trials = self._tables.take(self._enter)
         if final or self._plots.has_come:
             self._plots.take(lambda: write_plots(self._run, trials))
+
+    def _enter(self) -> list[TrialRow]:
+        if self._depot is not None:
+            for trial in trials_of(self._study):
+                if trial.state not in FINISHED:  # the others' rows came with their end
+                    self._depot.fetch_tables(trial.number)
+        trials = write_results(self._run, self._study, self._ended)
+        if self._depot is not None:
+            self._depot.fetch_weights(trials)
+        keep_best_weights(self._run, trials)
+        prune_trial_folders(self._run, trials)
+        if self._depot is not None:
+            self._depot.prune(trials)
+        return trials
 
 
 class _Turn:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tunekit.args import TrainArgs
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL, Result
+from tunekit.tuning.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Order:
 
     args: TrainArgs
     folder: Path
+    storage: Storage | None = None
 
 
 class Mailbox:

@@ -1,4 +1,5 @@
-"""What a cluster's nodes must have before a trial runs there: this package, the data, the model, the folder.
+"""What a cluster's nodes must have before a trial runs there: this package, the data, the model, and the run
+folder, or the storage.
 
 In: the search's arguments and what this node found. Out: nothing, or one error that names the node. Each node
 decodes the images into its own cache on the way, so that its trials find them ready.
@@ -7,9 +8,7 @@ decodes the images into its own cache on the way, so that its trials find them r
 from __future__ import annotations
 
 import os
-import socket
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunekit import __version__
 from tunekit.args import TuneArgs
 from tunekit.cluster import user_directory
-from tunekit.errors import ResourceError, RunFolderError, TunekitError
+from tunekit.errors import ResourceError, TunekitError
+from tunekit.tuning.probe import Probe
 from tunekit.tuning.survey import Survey, survey_data
 
-SEEN_SECONDS = 5.0  # a shared disk may show a new file late
 GONE_SECONDS = 3.0  # until the cluster knows that a node has gone
 
 
@@ -33,7 +32,7 @@ class Question:
 
     args: TuneArgs
     directory: Path | None  # which relative paths are meant from; None: the process is there
-    probe: Path  # a file that lies where the run's folder is to be
+    probe: Probe  # of where trials are kept
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,17 @@ class Answer:
     problem: str = ""
 
 
-def check_nodes(args: TuneArgs, here: Survey, project: Path) -> None:
+def check_nodes(args: TuneArgs, here: Survey, probe: Probe) -> None:
     """Raise ResourceError if another node of the cluster could not run this search's trials.
 
-    `here`: what this node has found. `project`: the folder that the run's folder is made in.
+    `here`: what this node has found. `probe`: of where trials are kept.
     """
     own = ray.get_runtime_context().get_node_id()
     others = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own}
     if not others:
         return
-    probe = project.absolute() / f".tunekit-{uuid.uuid4().hex}"
     try:
-        project.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-    except OSError as fault:
-        raise RunFolderError(f"cannot write into {project}: {fault.strerror}; choose project=") from fault
-    try:
+        probe.put()
         question = Question(args, user_directory(), probe)
         coming = {
             node: ray.remote(look)
@@ -72,7 +66,7 @@ def check_nodes(args: TuneArgs, here: Survey, project: Path) -> None:
             if found is not None:
                 _compare(name, found, here)
     finally:
-        probe.unlink(missing_ok=True)
+        probe.remove()
 
 
 def _answer(node: str, name: str, coming: ray.ObjectRef[Answer]) -> Answer | None:
@@ -120,19 +114,5 @@ def look(question: Question) -> Answer:
         found = survey_data(question.args)
     except TunekitError as fault:
         return Answer(__version__, problem=str(fault))
-    if not _sees(question.probe):
-        return Answer(
-            __version__,
-            problem=f"the folder {question.probe.parent} of {socket.gethostname()} is not the one of the "
-            "node that searches: let project= name a folder on a disk that all nodes share",
-        )
-    return Answer(__version__, found)
-
-
-def _sees(file: Path) -> bool:
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not file.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    problem = question.probe.problem()
+    return Answer(__version__, problem=problem) if problem else Answer(__version__, found)

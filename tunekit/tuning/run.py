@@ -38,14 +38,17 @@ from tunekit.tuning.answer import answer, as_typed, early
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
+from tunekit.tuning.depot import Depot, in_use, open_depot
 from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
+from tunekit.tuning.probe import probe_of
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.schedulers import StopLosers, make_scheduler
 from tunekit.tuning.searcher import StudySearcher
+from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
 from tunekit.tuning.trial import Job, TuneTrial
@@ -89,13 +92,15 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     check_together(args, slots.device, slots.workers)
     check_model(args.model, args.pretrained)
     data = survey_data(args)
+    storage = _storage(args)
     if ray.is_initialized():
-        check_nodes(args, data, Path(args.project) if folder is None else folder.parent)
+        project = Path(args.project) if folder is None else folder.parent
+        check_nodes(args, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     scheduler = make_scheduler(args, plan.base, budget)
     new = folder is None
     if folder is None:
-        folder = new_run_folder(args.project, run_name(args.name, args.model, args.data), args.exist_ok)
+        folder = _new_folder(args, storage)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
@@ -105,10 +110,29 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         else:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
+        depot = None if storage is None else open_depot(folder, study, storage)
         _say(_opening(folder, args, plan, slots, data, study))
-        told = _search(folder, args, plan, slots, machine, study, scheduler, budget)
+        told = _search(folder, args, plan, slots, machine, study, scheduler, budget, depot)
         _say("\n".join([*told, *answer(folder, trials_of(study))]))
     return Run(folder)
+
+
+def _storage(args: TuneArgs) -> Storage | None:
+    """Where trials are kept, if not in the run folder; found to be usable from here."""
+    if args.storage is None:
+        return None
+    storage = Storage(args.storage)
+    storage.make()
+    storage.check()
+    return storage
+
+
+def _new_folder(args: TuneArgs, storage: Storage | None) -> Path:
+    def taken(name: str) -> bool:
+        return storage is not None and in_use(storage, name, args.exist_ok)
+
+    name = run_name(args.name, args.model, args.data)
+    return new_run_folder(args.project, name, args.exist_ok, taken)
 
 
 def _say(text: str) -> None:
@@ -156,6 +180,7 @@ def _search(
     study: Study,
     scheduler: StopLosers,
     budget: Budget,
+    depot: Depot | None,
 ) -> list[str]:
     """Run what is left of the trials. What is to be said if the budget ended it early; any other early end is
     raised once everything is in order."""
@@ -168,10 +193,11 @@ def _search(
         concurrent=slots.concurrent,
         budget=budget,
         control=control,
+        depot=depot,
     )
     before = handed_out(study)  # with all epochs that the folder has, which the searcher has told it
     scheduler.replay({trial.number: trial.intermediate_values for trial in before})
-    books = Books(folder, study)
+    books = Books(folder, study, depot)
     if (not searcher.left or searcher.spent) and not control.ending:
         books.update(final=True)
         return early(folder, args, searcher)
@@ -183,7 +209,8 @@ def _search(
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
-            job = Job(folder, plan, user_directory(), _team(slots))
+            stored = None if depot is None else depot.storage
+            job = Job(folder, plan, user_directory(), _team(slots), stored)
             tuner = ray_tune.Tuner(
                 ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
                 tune_config=ray_tune.TuneConfig(

@@ -23,6 +23,7 @@ from tunekit.control import Control
 from tunekit.search.budget import Budget
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
+from tunekit.tuning.depot import Depot
 from tunekit.tuning.study import handed_out, scores, writes
 from tunekit.tuning.trial import trial_folder
 
@@ -41,9 +42,10 @@ class StudySearcher(Searcher):
         concurrent: int,
         budget: Budget,
         control: Control,
+        depot: Depot | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._study, self._space, self._run = study, space, run
+        self._study, self._space, self._run, self._depot = study, space, run, depot
         self._iterations, self._concurrent = iterations, concurrent
         self._budget, self._control = budget, control
         self._scores = scores(study)
@@ -177,6 +179,8 @@ class StudySearcher(Searcher):
 
     def _sync(self, trial: Trial) -> list[dict[str, float]]:
         """Report epochs that the folder has and the study has not: their news died with a process."""
+        if self._depot is not None:
+            self._depot.fetch_tables(trial.number)
         curve = read_curve(trial_folder(self._run, trial.number))
         self._report(trial, {int(row["epoch"]): row[FITNESS] for row in curve})
         return curve

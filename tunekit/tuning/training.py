@@ -1,7 +1,8 @@
 """One trial's training, step by step: arguments and a folder in, one result an epoch out.
 
 The folder <run>/trials/<number>/ has the shape of a `tunekit train` run; a trial that was cut off goes on
-from its weights/last.pt. On several workers each of them holds one, and the first one's writes.
+from its weights/last.pt. On several workers each of them holds one, and the first one's writes. With a
+storage the folder is on this node's disk, and an epoch is given out when the storage has it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tunekit.training.engine import Engine
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.recorder import Recorder, write_args
 from tunekit.training.result import EpochResult
+from tunekit.tuning.depot import TrialCopy
 from tunekit.tuning.result import Result
+from tunekit.tuning.storage import Storage
 
 ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
@@ -26,8 +29,14 @@ ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or 
 class Training:
     """An engine and its folder, new or taken up again."""
 
-    def __init__(self, args: TrainArgs, folder: Path, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, args: TrainArgs, folder: Path, ranks: Ranks = ALONE, storage: Storage | None = None
+    ) -> None:
+        """`folder` names the trial. It is written into where `storage`, the trial's part of it, is None."""
         self.folder = folder
+        self._copy = TrialCopy(storage) if storage is not None and ranks.first else None
+        if self._copy is not None:
+            folder = self._copy.folder
         self._lock = _own(folder) if ranks.first else None
         self.note: str | None = None
         self.engine = Engine(args, ranks)
@@ -45,6 +54,7 @@ class Training:
                 self.recorder.start()
         else:
             self.recorder.start()
+        self._send()
         self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
 
     def _note(self, text: str) -> None:
@@ -53,6 +63,7 @@ class Training:
     def next(self) -> Result:
         """Train and record an epoch; its result. What the training says on the way goes along as its note."""
         result = next(self._epochs, None)
+        self._send()
         common = {"epochs": self.engine.args.epochs, "note": self.note}
         self.note = None
         if result is None:  # all of it was done before, but nobody was told
@@ -72,10 +83,16 @@ class Training:
             "done": finished,
         }
 
+    def _send(self) -> None:
+        if self._copy is not None:
+            self._copy.send()
+
     def close(self) -> None:
         self.engine.close()
         if self._lock is not None:
             self._lock.release()
+        if self._copy is not None:
+            self._copy.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial may have another batch size
 

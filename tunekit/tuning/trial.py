@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from tunekit.training.group import Team
+from tunekit.tuning.depot import trial_storage
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.plan import Plan
 from tunekit.tuning.result import Result, told
+from tunekit.tuning.storage import Storage
 from tunekit.tuning.workers import Crew
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Job:
     plan: Plan
     directory: Path | None  # which relative paths are meant from; None: the process is there
     team: Team | None  # None: a trial trains in its actor
+    storage: Storage | None = None  # the run's part of it. None: all nodes have the run's folder
 
 
 def trial_folder(run: Path, number: int) -> Path:
@@ -67,15 +70,16 @@ class TuneTrial(tune.Trainable):
     def _epoch(self) -> Result:
         args = self._job.plan.trial_args(self._params)
         folder = trial_folder(self._job.run, self._number)
+        storage = None if self._job.storage is None else trial_storage(self._job.storage, self._number)
         if self._job.team is not None:
             if self._crew is None:
                 self._crew = Crew(self._job.team, self._job.directory)
-            return self._crew.train(Order(args, folder))
+            return self._crew.train(Order(args, folder, storage))
         if self._training is None:
             # Here and not above: the driver needs this module, but not the trainer's seconds of imports.
             from tunekit.tuning.training import Training
 
-            self._training = Training(args, folder)
+            self._training = Training(args, folder, storage=storage)
         return self._training.next()
 
     def _end_training(self) -> None:

@@ -104,7 +104,8 @@ def serve(mailbox: Any, directory: Path | None) -> None:
                 training.close()
                 training = None
             if training is None:
-                training = Training(order.args.model_copy(update=mine), order.folder, ranks)
+                args = order.args.model_copy(update=mine)
+                training = Training(args, order.folder, ranks, order.storage)
             result = training.next()
         except Exception as fault:  # whatever it is, it is this trial's, not the search's
             if training is not None:
