@@ -131,7 +131,9 @@ class Storage:
             try:
                 Path(root).mkdir(exist_ok=True)
             except OSError as fault:
-                raise RunFolderError(f"storage={self.uri}: cannot make it: {fault.strerror}") from fault
+                raise RunFolderError(
+                    f"storage={self.uri}: cannot make it: {fault.strerror}; is the disk mounted?"
+                ) from fault
 
     def check(self) -> None:
         """Raise at once if a small file cannot be written, read and deleted."""
@@ -163,10 +165,11 @@ class Storage:
 @functools.cache
 def opened(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of `uri` and the path in it. S3 is asked for the bucket's region."""
-    if uri.startswith("gs://") and GOOGLE_LIMIT not in uri:
-        uri += f"{'&' if urlsplit(uri).query else '?'}{GOOGLE_LIMIT}=6"
+    limited = uri
+    if uri.startswith(("gs://", "gcs://")) and GOOGLE_LIMIT not in uri:
+        limited += f"{'&' if urlsplit(uri).query else '?'}{GOOGLE_LIMIT}=6"
     try:
-        system, root = fs.FileSystem.from_uri(uri)
+        system, root = fs.FileSystem.from_uri(limited)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as fault:
         raise ArgumentError(f"storage={uri}: {' '.join(str(fault).split())}") from fault
     return system, root.rstrip("/")
