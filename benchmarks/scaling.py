@@ -20,12 +20,12 @@ from types import SimpleNamespace
 import common
 import numpy as np
 
-from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.control import Control
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.books import Books
 from tunekit.tuning.schedulers import make_scheduler
 from tunekit.tuning.searcher import StudySearcher

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.args import ARGUMENTS, Arguments, TrainArgs, TuneArgs, ValArgs, tunable_names
+from tunekit.args import Arguments, TrainArgs, ValArgs, tunable_names
 from tunekit.checks import build_args, choices, limits
 from tunekit.errors import ArgumentError
+from tunekit.search_args import ARGUMENTS, TuneArgs
 
 BATCHES = "must be a whole number from 1, or -1 or a share below 1 of the GPU's memory"
 EVERY_ARGUMENT = [(verb, name) for verb, kind in ARGUMENTS.items() for name in kind.model_fields]

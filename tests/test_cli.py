@@ -12,8 +12,9 @@ import yaml
 
 import tunekit
 from tunekit import cli, verbs
-from tunekit.args import ARGUMENTS, TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.errors import ArgumentError
+from tunekit.search_args import ARGUMENTS, TuneArgs
 from tunekit.words import parse
 
 Completed = subprocess.CompletedProcess[str]

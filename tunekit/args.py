@@ -6,18 +6,14 @@ these models. A verb's model is frozen: what a run was called with is what it ra
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    ValidationInfo,
-    create_model,
     field_validator,
 )
-from pydantic.fields import FieldInfo
 
 from tunekit.fields import (
     OptionalFloat,
@@ -28,8 +24,6 @@ from tunekit.fields import (
     devices,
     layers,
     multiple_of_32,
-    none_if_word,
-    reachable,
     setting,
     yes_no_or_path,
 )
@@ -278,145 +272,6 @@ class ValArgs(ModelAndDataArgs):
         return value if value is None else multiple_of_32(value)
 
 
-WHY_NOT_IN_A_SEARCH = {
-    "lr_batch": "lr0 is searched itself: it needs no scaling",
-    "save": "a search needs its trials' weights, to stop, resume and keep the best",
-    "val": "a search compares trials by validation after every epoch",
-    "profile": "profile one training instead: tunekit train",
-    "save_json": "ask the best model for its detections instead: tunekit val save_json=True",
-    "save_period": "trials keep their last and best weights only",
-}
-
-WITHOUT = {"grace": ("none",), "reduction": ("median", "none")}  # schedulers that an argument is not for
-
-
-class TuneArgs(TrainArgs):
-    """Arguments of `tunekit tune`: all of train's, and those of the search."""
-
-    iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
-    time: OptionalFloat = arg(
-        None,
-        "search",
-        "hours for the search: then no trial begins, and those that run end after their epoch; a resumed"
-        " search has them anew: what it took before does not count",
-        gt=0,
-    )
-    stop: OptionalInt = arg(
-        None,
-        "search",
-        "end the search when the last so many trials, done or stopped, have brought nothing better",
-        ge=1,
-    )
-    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
-    scheduler: Literal["asha", "hyperband", "median", "none"] = setting(
-        "asha", "search", "what stops trials that are losing"
-    )
-    grace: OptionalInt = arg(
-        None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
-    )
-    reduction: int = arg(3, "search", "asha, hyperband: one in so many goes on at each rung", ge=2)
-    address: OptionalStr = setting(
-        None,
-        "machine",
-        "a Ray cluster to run the trials on: host:port of its head node, or auto; RAY_ADDRESS when left out,"
-        " and a Ray of its own where that is not set",
-    )
-    storage: Annotated[OptionalStr, BeforeValidator(reachable)] = setting(
-        None,
-        "machine",
-        "where trials keep their checkpoints when the cluster's nodes share no disk: s3://bucket/prefix, gs://"
-        " or a folder that all nodes see; in the run folder itself when left out",
-    )
-    concurrent: OptionalInt = arg(None, "machine", "trials at a time; as many as fit when left out", ge=1)
-    cpus: OptionalInt = arg(
-        None, "machine", "CPU cores of each of a trial's workers; from the machine when left out", ge=1
-    )
-    gpus: OptionalFloat = arg(
-        None,
-        "machine",
-        "GPUs of each worker, a fraction where a trial has one; from the machine when left out",
-        ge=0,
-    )
-
-    optimizer: Annotated[
-        Literal[OPTIMIZERS] | None, BeforeValidator(none_if_word)  # type: ignore[valid-type]
-    ] = setting(
-        None,
-        "optimization",
-        "the optimizer of every trial; when left out the one that train's auto would choose,"
-        " with its lr0 and momentum as the defaults",
-        tunable=True,
-    )
-    project: str = setting("runs/tune", "output", "folder that holds the runs")
-    plots: bool = setting(True, "output", "draw the search's plots; trials draw none")
-
-    @field_validator("batch")
-    @classmethod
-    def _one_batch_for_all(cls, value: float) -> float:
-        if value < 1:
-            raise ValueError("trials of one search train with one batch: give a number of images")
-        return value
-
-    @field_validator("lr_batch", "save", "val", "profile", "save_json", "save_period")
-    @classmethod
-    def _not_of_a_search(cls, value: Any, info: ValidationInfo) -> Any:
-        name = str(info.field_name)
-        if value != TrainArgs.model_fields[name].default:
-            raise ValueError(WHY_NOT_IN_A_SEARCH[name])
-        return value
-
-    @field_validator("grace", "reduction")
-    @classmethod
-    def _of_the_scheduler(cls, value: int | None, info: ValidationInfo) -> int | None:
-        name, scheduler = str(info.field_name), info.data.get("scheduler")
-        if scheduler in WITHOUT[name] and value != cls.model_fields[name].default:
-            raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
-        return value
-
-    @field_validator("optimizer", mode="before")
-    @classmethod
-    def _never_auto(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.lower() == "auto":
-            raise ValueError(
-                "auto sets lr0 and momentum itself, so tuning them would have no effect;"
-                " leave optimizer out (tune then writes down what auto would choose) or name one of "
-                + ", ".join(OPTIMIZERS)
-            )
-        return value
-
-
-class SubmitArgs(Arguments):
-    """Arguments of `tunekit submit`."""
-
-    address: OptionalStr = setting(
-        None, "job", "the dashboard of a Ray cluster: http://HOST:8265; RAY_API_SERVER_ADDRESS when left out"
-    )
-    job: OptionalStr = setting(
-        None, "job", "the command to run there, without `tunekit`; on the command line its words just follow"
-    )
-    attach: OptionalStr = setting(None, "job", "a job's id: say what it says")
-    stop: OptionalStr = setting(None, "job", "a job's id: ask it to stop; a search can be resumed")
-    name: OptionalStr = setting(None, "job", "the new job's id; chosen by Ray when left out")
-    follow: bool = setting(True, "job", "stay until the job ends, and say what it says")
-    working_dir: str = setting(".", "job", "the folder that goes along, but for what .gitignore leaves out")
-    max_size: float = arg(100.0, "job", "MB that may go along", gt=0)
-
-
-class RunArgs(Arguments):
-    """Arguments of `tunekit status`, and what the other verbs that speak to a search share with it."""
-
-    run: OptionalStr = setting(
-        None, "job", "the search's folder, such as runs/tune/first; the latest in runs/tune when left out"
-    )
-
-
-class StopArgs(RunArgs):
-    """Arguments of `tunekit stop`."""
-
-    trial: OptionalInt = arg(None, "job", "the trial to stop; the whole search when left out", ge=0)
-
-
 def tunable_names() -> tuple[str, ...]:
     """The training arguments that a search space may name."""
     return tuple(
@@ -424,25 +279,3 @@ def tunable_names() -> tuple[str, ...]:
         for name, field in TrainArgs.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["tunable"]
     )
-
-
-def _left_out(field: FieldInfo) -> tuple[Any, FieldInfo]:
-    """The same argument, but None when it is not given."""
-    field = copy(field)
-    field.default = None
-    return field.annotation, field
-
-
-_CANDIDATE: dict[str, Any] = {name: _left_out(TrainArgs.model_fields[name]) for name in tunable_names()}
-AddArgs: type[RunArgs] = create_model("AddArgs", __base__=RunArgs, **_CANDIDATE)
-"""Arguments of `tunekit add`: hyperparameters, each None where it is left out."""
-
-ARGUMENTS: dict[str, type[Arguments]] = {
-    "tune": TuneArgs,
-    "train": TrainArgs,
-    "val": ValArgs,
-    "status": RunArgs,
-    "stop": StopArgs,
-    "add": AddArgs,
-    "submit": SubmitArgs,
-}

@@ -1,6 +1,6 @@
 """Kinds of arguments: how a field is declared, and how what people type becomes its value.
 
-Used by args.py alone; knows no argument by name.
+Used by args.py and search_args.py alone; knows no argument by name.
 """
 
 from __future__ import annotations

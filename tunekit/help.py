@@ -1,4 +1,4 @@
-"""`--help`: the verbs, and a verb's arguments as tables by group, read from args.py.
+"""`--help`: the verbs, and a verb's arguments as tables by group, read from the arguments' models.
 
 Text out; on a terminal it is as wide as that, else 120 columns.
 """
@@ -12,8 +12,9 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from tunekit.args import ARGUMENTS, Arguments
+from tunekit.args import Arguments
 from tunekit.checks import choices, limits
+from tunekit.search_args import ARGUMENTS
 from tunekit.verbs import VERBS
 
 # The order in which the groups are shown, with what they hold.

@@ -9,10 +9,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunekit.args import TrainArgs, TuneArgs, tunable_names
+from tunekit.args import TrainArgs, tunable_names
 from tunekit.checks import build_args
 from tunekit.errors import SpaceError
 from tunekit.search.space import Parameter, Space, load_space
+from tunekit.search_args import TuneArgs
 
 # What tuners of YOLO detectors usually search: the standard set of hyperparameters.
 STANDARD = """

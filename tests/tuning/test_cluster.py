@@ -12,10 +12,10 @@ import ray
 
 from tests.tuning.nodes import Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
-from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.data.digits import ensure_digits
 from tunekit.errors import ResourceError
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.run import tune
 
 

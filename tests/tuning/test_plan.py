@@ -2,9 +2,10 @@
 
 import pytest
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
 from tunekit.training.resolve import resolved
 from tunekit.tuning.plan import make_plan
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.args import TuneArgs
 from tunekit.errors import ResourceError
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.resources import Machine, Node, plan_slots
 
 
@@ -102,6 +102,8 @@ def test_every_worker_has_a_share_of_its_own(there, asked, concurrent, cpus, gpu
         (cluster((8, 4), (8, 4)), {"workers": 8}, 1, 2),
         (cluster((8, 0), (8, 4)), {"gpus": 0}, 8, 2),
         (cluster((4, 0), (4, 0)), {"concurrent": 2}, 2, 4),
+        (cluster((0, 0), (8, 0)), {}, 4, 2),  # the head is there for Ray alone
+        (cluster((0, 0), (8, 0)), {"concurrent": 2}, 2, 4),
     ],
 )
 def test_on_a_cluster_a_worker_has_to_fit_on_one_node(there, asked, concurrent, cpus):

@@ -14,11 +14,11 @@ import ray
 import yaml
 
 import tunekit
-from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, CheckpointError, ModelError, RunFolderError, TrainingError
 from tunekit.results.run import Run
 from tunekit.search.budget import Budget
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.run import tune
 
 TINY = {

@@ -10,12 +10,13 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import SAMPLERS, make_sampler
 from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
 
 

@@ -7,12 +7,12 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from tunekit.args import TuneArgs
 from tunekit.control import Control
 from tunekit.errors import RunFolderError
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.answer import early
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import check_same_data, create_study, open_study

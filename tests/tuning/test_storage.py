@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from tests.tuning import objects
-from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, RunFolderError
+from tunekit.search_args import TuneArgs
 from tunekit.tuning import probe
 from tunekit.tuning import storage as module
 from tunekit.tuning.storage import Storage

@@ -15,11 +15,11 @@ import pytest
 from tests.tuning import objects
 from tests.tuning.nodes import Cluster, can_mount, running_cluster
 from tests.tuning.test_run import TIMES, TINY, table
-from tunekit.args import TuneArgs
 from tunekit.checks import build_args
 from tunekit.data.cachedir import cache_folder
 from tunekit.errors import ArgumentError
 from tunekit.results.run import Run
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.run import tune
 from tunekit.tuning.storage import Storage
 

@@ -13,8 +13,8 @@ import pytest
 
 from tests.tuning.nodes import ENVIRONMENT, Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
-from tunekit.args import SubmitArgs
 from tunekit.errors import ArgumentError, ResourceError
+from tunekit.search_args import SubmitArgs
 from tunekit.tuning.submit import submit
 
 SUBMIT = (sys.executable, "-m", "tunekit", "submit")

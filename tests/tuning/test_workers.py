@@ -18,9 +18,10 @@ from tests.training.pair import pair_of_processes
 from tests.training.test_distributed import table, worker_processes
 from tests.training.test_ranks import TINY, trained
 from tests.tuning.test_run import BREAKING
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, ResourceError
+from tunekit.search_args import TuneArgs
 from tunekit.training.group import Team
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL

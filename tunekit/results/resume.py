@@ -12,9 +12,10 @@ from typing import TypeVar
 
 import yaml
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, RunFolderError
+from tunekit.search_args import TuneArgs
 
 A = TypeVar("A", bound=TrainArgs)
 

@@ -22,10 +22,11 @@ import yaml
 from optuna.distributions import BaseDistribution
 
 import tunekit.args
-from tunekit.args import TrainArgs, TuneArgs, tunable_names
+from tunekit.args import TrainArgs, tunable_names
 from tunekit.checks import build_args, choices
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.parameter import Parameter, Value
+from tunekit.search_args import TuneArgs
 
 __all__ = ["Parameter", "Space", "Value", "load_space"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tunekit.args import TuneArgs
 from tunekit.errors import TrainingError
 from tunekit.results.trials import TrialRow, best_trial
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.searcher import StudySearcher
 
 

@@ -17,9 +17,9 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit import __version__
-from tunekit.args import TuneArgs
 from tunekit.cluster import user_directory
 from tunekit.errors import ResourceError, TunekitError
+from tunekit.search_args import TuneArgs
 from tunekit.tuning.probe import Probe
 from tunekit.tuning.survey import Survey, survey_data
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.space import Space, Value
+from tunekit.search_args import TuneArgs
 from tunekit.training.resolve import nominal_steps, resolve_auto
 
 # Where a trial writes, what it shows, and how long all of them may take together, is the tune's business.

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from tunekit.args import RunArgs, StopArgs
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.trials import JOURNAL, read_trials
 from tunekit.search.space import load_space
+from tunekit.search_args import RunArgs, StopArgs
 from tunekit.tuning.board import Board
 from tunekit.tuning.display import Display
 from tunekit.tuning.requests import Request, ask

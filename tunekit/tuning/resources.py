@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tunekit.args import TuneArgs
 from tunekit.errors import ResourceError
+from tunekit.search_args import TuneArgs
 from tunekit.training.device import available_cores
 
 MOST_BY_DEFAULT = 4  # CPU-only trials at a time: more of them make each one slow and the first news late
@@ -118,9 +118,10 @@ def plan_slots(args: TuneArgs, machine: Machine) -> Slots:
 def _cpus_per_worker(args: TuneArgs, machine: Machine, gpus: float, workers: int) -> int:
     """As many as leave room for all that run at a time, where all nodes have the same share."""
     shares = []
-    for node in machine.nodes:
+    nodes = [node for node in machine.nodes if node.cores]  # a head may be there for Ray alone
+    for node in nodes:
         if args.concurrent is not None:
-            here = math.ceil(args.concurrent * workers / len(machine.nodes))
+            here = math.ceil(args.concurrent * workers / len(nodes))
         elif gpus:
             here = int(node.gpus / gpus + 1e-9)
         else:

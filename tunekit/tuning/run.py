@@ -17,7 +17,7 @@ from ray import tune as ray_tune
 from ray.tune.error import TuneError
 from rich.console import Console
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
 from tunekit.cluster import joined, user_directory
@@ -31,6 +31,7 @@ from tunekit.results.trials import trials_of
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
 from tunekit.terminal import chatter_to
 from tunekit.training.distributed import check_together
 from tunekit.training.group import Team

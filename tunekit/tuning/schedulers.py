@@ -11,13 +11,14 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
-from tunekit.args import TrainArgs, TuneArgs
+from tunekit.args import TrainArgs
 from tunekit.errors import ArgumentError
 from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.budget import Budget
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
+from tunekit.search_args import TuneArgs
 
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from tunekit.args import SubmitArgs
 from tunekit.errors import ArgumentError, JobError, ResourceError
+from tunekit.search_args import SubmitArgs
 from tunekit.tuning.package import pack, sent_files
 from tunekit.verbs import arguments
 from tunekit.words import parse

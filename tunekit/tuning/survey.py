@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunekit.args import TuneArgs
 from tunekit.data.labels import summarize
 from tunekit.data.sources import open_sources
+from tunekit.search_args import TuneArgs
 
 
 @dataclass(frozen=True)
