@@ -309,7 +309,7 @@ def test_a_batch_job_searches_on_all_its_nodes_and_goes_on_after_it_was_queued_a
         read_until(job, "2 trials of 40 epochs, 2 trials at a time on 1 CPU core each")
         rows = run / "trials" / "0" / "results.csv"
         deadline = time.monotonic() + 90
-        while not (rows.exists() and len(rows.read_text().splitlines()) > 2):
+        while not (rows.exists() and len(rows.read_text().splitlines()) > 3):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         job.send_signal(signal.SIGUSR1)
@@ -329,6 +329,8 @@ def test_a_batch_job_searches_on_all_its_nodes_and_goes_on_after_it_was_queued_a
     assert slurm.queued_anew() is None
     with (run / "tune_results.csv").open() as table:
         assert [row["state"] for row in csv.DictReader(table)] == ["COMPLETE"] * 2
-    assert rows.read_text().splitlines()[: len(before)] == before, "it should go on, not begin anew"
+    # It goes on: seconds and all stay, but for an epoch that was written down and not yet in last.pt.
+    whole = len(before) - 1
+    assert rows.read_text().splitlines()[:whole] == before[:whole]
     assert [folder.name for folder in project.iterdir()] == [run.name]
     assert not Path(f"/tmp/ray-{slurm.job}").exists()
