@@ -28,7 +28,7 @@ demo: install ## tune a small YOLO on the embedded handwritten digits (minutes)
 	$(BIN)/tunekit tune model=yolo11p.yaml imgsz=96 epochs=24 nbs=16 iterations=16 space=quick name=demo
 
 test: lint ## lint, types and tests: what CI runs
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## the long tests: real searches, killed and resumed
 	$(BIN)/python -m pytest -q -m slow

@@ -1,6 +1,29 @@
-"""What all tests share: property tests draw the same examples on every machine, however busy it is."""
+"""What all tests share: property tests draw the same examples on every machine, however busy it is, and the
+files that take minutes begin first, so that none of them runs alone at the end."""
 
+from __future__ import annotations
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("tunekit", deadline=None, derandomize=True)
 settings.load_profile("tunekit")
+
+LONG = (
+    "test_readme.py",
+    "tuning/test_run.py",
+    "tuning/test_workers.py",
+    "tuning/test_storage_search.py",
+    "training/test_distributed.py",
+    "tuning/test_cluster.py",
+    "tuning/test_submit.py",
+    "tuning/test_remote.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        found = (place for place, file in enumerate(LONG) if item.path.as_posix().endswith(file))
+        return next(found, len(LONG))
+
+    items.sort(key=place)
