@@ -6,6 +6,7 @@ A Ray that was there before (a notebook's) is used and never shut down. Knows no
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ SETTINGS = {
 }
 GPUS = "CUDA_VISIBLE_DEVICES"
 VARIABLE = "RAY_ADDRESS"
+KNOCK_SECONDS = 10.0
 STORE_BYTES = 100 * 1024**2  # Ray's object store: workers share images through files, not through it
 
 
@@ -47,6 +49,7 @@ def joined(address: str | None) -> Iterator[None]:
             "node, and runs on a node of the cluster"
         )
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": SETTINGS})
     except Exception as fault:  # of many kinds, by what is wrong
         ray.shutdown()
@@ -60,6 +63,13 @@ def joined(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()  # of this process's part in it
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: Ray itself would wait for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def user_directory() -> Path | None:

@@ -74,7 +74,8 @@ class Cluster:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, **ENVIRONMENT},
+            # Jobs call `python`: of an activated environment, as whoever starts a node has it.
+            env={**os.environ, **ENVIRONMENT, "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"},
         )
         self.nodes.append(node)
         return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,13 +48,18 @@ def test_a_search_typed_with_an_address_runs_on_both_nodes_and_leaves_them_up(cl
     assert [row["state"] for row in table(run / "tune_results.csv")] == ["COMPLETE"] * 3
     cluster.wait_for(2)
     assert not list(run.parent.glob(".tunekit-*")), "the nodes' probe should be gone"
-    # It goes on where it was, unless it is told otherwise.
-    command = [sys.executable, "-m", "tunekit", "tune", f"resume={run}", "iterations=4"]
+
+
+@pytest.mark.slow
+def test_a_resumed_search_goes_to_its_cluster_unless_it_is_told_otherwise(cluster, tmp_path):
+    assert typed(cluster, tmp_path, iterations=2).returncode == 0
+    (run,) = (tmp_path / "runs" / "tune").iterdir()
+    command = [sys.executable, "-m", "tunekit", "tune", f"resume={run}", "iterations=3"]
     done = cluster.run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 trials at a time on 1 CPU core each" in done.stdout
-    assert len(table(run / "tune_results.csv")) == 4
-    gone = cluster.run(*command[:-1], "iterations=5", f"address=127.0.0.1:{free_port()}", cwd=tmp_path)
+    assert len(table(run / "tune_results.csv")) == 3
+    gone = cluster.run(*command[:-1], "iterations=4", f"address=127.0.0.1:{free_port()}", cwd=tmp_path)
     assert "no Ray cluster could be joined" in refusal(gone)
 
 
@@ -69,6 +75,7 @@ def elsewhere(cluster, tmp_path):
     cluster.wait_for(2)
 
 
+@pytest.mark.slow
 def test_a_node_that_lacks_something_is_named_before_anything_is_made(cluster, elsewhere):
     project, inside = elsewhere / "runs", elsewhere / "work"
     told = refusal(typed(cluster, Path("/"), project=project))
@@ -87,12 +94,23 @@ def test_a_node_that_lacks_something_is_named_before_anything_is_made(cluster, e
     assert not list(project.glob("*"))
 
 
+@pytest.mark.slow
 def test_a_search_without_the_clusters_token_is_told_what_may_be_missing(cluster, tmp_path):
     call = [sys.executable, "-m", "tunekit", "tune", "name=shut"]
     told = refusal(cluster.run(*call, cwd=tmp_path, RAY_ADDRESS=cluster.address, RAY_AUTH_TOKEN="f" * 64))
     assert told.startswith(f"error: RAY_ADDRESS={cluster.address}: no Ray cluster could be joined there")
     assert "RAY_AUTH_TOKEN" in told
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("port", ["closed", "1x", ""])
+def test_an_address_where_nobody_listens_is_told_at_once(port):
+    port = str(free_port()) if port == "closed" else port
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match=rf"address=127\.0\.0\.1:{port}: no Ray cluster could be joined"):
+        tune(build_args(TuneArgs, {**TINY, "address": f"127.0.0.1:{port}"}))
+    assert time.monotonic() - began < 20
+    assert not ray.is_initialized()
 
 
 def test_an_address_that_is_no_nodes_is_told():

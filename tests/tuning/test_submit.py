@@ -89,6 +89,7 @@ def test_a_submitted_search_ends_with_its_results_and_its_exit_code(cluster, hom
     assert "first" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_when_it_is_left_and_is_stopped_when_asked(cluster, home, tmp_path):
     project = tmp_path / "shared"
     watcher = started(cluster, home, "name=long", *words(project, epochs=400, iterations=2, name="long"))
