@@ -107,6 +107,7 @@ def test_a_mistake_that_one_worker_alone_meets_is_told_at_once(shared_ray, tmp_p
     assert not any("died" in text for text in said)
 
 
+@pytest.mark.slow
 def test_a_typed_training_survives_the_death_of_a_worker_to_the_bit(tmp_path):
     run = Typed(tmp_path, *new(epochs=3))
     lines = []

@@ -84,6 +84,7 @@ def given_to(cluster: Cluster, place: Path, **given: object) -> list[str]:
     return words(address=cluster.address, project=place / "runs", **{"storage": place / "store", **given})
 
 
+@pytest.mark.slow
 def test_a_search_on_nodes_that_share_no_disk_ends_in_a_folder_that_reads_as_ever(cluster, place):
     done = cluster.run(*given_to(cluster, place, iterations=3, name="apart"), cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
