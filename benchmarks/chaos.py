@@ -25,6 +25,7 @@ from pathlib import Path
 import common
 
 sys.path.insert(0, str(common.HERE.parent))
+from tests.processes import descendants
 from tests.tuning.nodes import ENVIRONMENT, Cluster, running_cluster
 
 TIMES = ("time", "seconds", "images_per_second")
@@ -80,20 +81,8 @@ def start(words: list[str], place: Path, log: Path) -> subprocess.Popen[bytes]:
 
 def training_processes(cluster: Cluster) -> list[int]:
     """Those of the cluster's nodes that train now."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                titles[int(entry.name)] = (entry / "cmdline").read_text()
-            except (OSError, UnicodeDecodeError):
-                continue
-    nodes = {node.pid for node in cluster.nodes}
-
-    def ours(pid: int) -> bool:
-        return pid in nodes or (pid in parents and ours(parents[pid]))
-
-    return [pid for pid, title in titles.items() if title.startswith(TRAINING) and ours(pid)]
+    found = descendants(node.pid for node in cluster.nodes)
+    return [pid for pid, title in found.items() if title.startswith(TRAINING)]
 
 
 def search(options: argparse.Namespace, place: Path, name: str, seed: int | None) -> Outcome:
@@ -115,7 +104,7 @@ def search(options: argparse.Namespace, place: Path, name: str, seed: int | None
             what = chance.choices(("process", "node", "driver"), weights=(6, 2, 2))[0]
             if driver.poll() is not None:
                 break
-            if what == "process" and (running := sorted(training_processes(cluster))):
+            if what == "process" and (running := training_processes(cluster)):
                 os.kill(chance.choice(running), signal.SIGKILL)
             elif what == "node":
                 cluster.end(cluster.nodes[-1])

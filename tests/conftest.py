@@ -1,9 +1,12 @@
 """What all tests share: property tests draw the same examples on every machine, however busy it is, and the
-files that take minutes begin first, so that none of them runs alone at the end."""
+files that take minutes begin first, so that none of them runs alone at the end. And a Ray to share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import ray
 from hypothesis import settings
 
 settings.register_profile("tunekit", deadline=None, derandomize=True)
@@ -27,3 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(found, len(LONG))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="module")
+def shared_ray() -> Iterator[None]:
+    """One Ray for all that a module's tests run in this process, as a notebook would have it."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
+    ray.shutdown()

@@ -1,8 +1,8 @@
 """tunekit: finds the hyperparameters that train a YOLO detector best.
 
-The Python API is the command line's: each verb is a function that takes the verb's arguments by
-name (`tunekit tune --help` lists them) and `cfg=`, a YAML file of arguments underneath. Importing
-tunekit is cheap: a verb's code, torch and Ray are loaded when the verb is called.
+The Python API is the command line's: `tune`, `train` and `val` are functions that take the verb's
+arguments by name (`tunekit tune --help` lists them) and `cfg=`, a YAML file of arguments underneath.
+Importing tunekit is cheap: a verb's code, torch and Ray are loaded when the verb is called.
 """
 
 from __future__ import annotations

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from tunekit.fields import (
     OptionalFloat,

@@ -20,6 +20,7 @@ from tunekit.verbs import VERBS
 # The order in which the groups are shown, with what they hold.
 GROUPS = {
     "job": "what is sent where",
+    "run": "which search is meant",
     "search": "what is tried, and for how long",
     "train": "what is trained",
     "val": "what is measured",

@@ -151,14 +151,14 @@ class RunArgs(Arguments):
     """Arguments of `tunekit status`, and what the other verbs that speak to a search share with it."""
 
     run: OptionalStr = setting(
-        None, "job", "the search's folder, such as runs/tune/first; the latest in runs/tune when left out"
+        None, "run", "the search's folder, such as runs/tune/first; the latest in runs/tune when left out"
     )
 
 
 class StopArgs(RunArgs):
     """Arguments of `tunekit stop`."""
 
-    trial: OptionalInt = arg(None, "job", "the trial to stop; the whole search when left out", ge=0)
+    trial: OptionalInt = arg(None, "run", "the trial to stop; the whole search when left out", ge=0)
 
 
 def _left_out(field: FieldInfo) -> tuple[Any, FieldInfo]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
+from tests.processes import descendants
 from tests.training.pair import pair_of_processes
 from tests.training.test_engine import TIMES
 from tests.training.test_ranks import TINY, sparse_set, trained
@@ -30,15 +30,6 @@ from tunekit.training.worker import Died, Judge
 TWO = ("cpu", "cpu")
 # Gradients wait for their step when an epoch ends: they must survive, too.
 SETTINGS = {**TINY, "epochs": 4, "nbs": 32, "val": True, "workers": 2, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def shared_ray():
-    """One Ray for all trainings in this process, as a notebook would have it."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
-    ray.shutdown()
 
 
 def args(**settings) -> TrainArgs:
@@ -59,19 +50,7 @@ def table(folder: Path) -> list[dict[str, float]]:
 
 def worker_processes() -> list[int]:
     """Our own Ray's workers, among the processes that descend from this one."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                titles[int(entry.name)] = (entry / "cmdline").read_text()
-            except OSError:
-                continue
-
-    def ours(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
-
-    return sorted(pid for pid, title in titles.items() if "RayTrainWorker" in title and ours(pid))
+    return [pid for pid, title in descendants([os.getpid()]).items() if "RayTrainWorker" in title]
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.data.loader import ValLoader
 from tunekit.data.sources import open_sources
+from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.evaluation.metrics import DetectionMetrics
 from tunekit.evaluation.validator import evaluate
 from tunekit.training.engine import Engine
@@ -118,6 +119,36 @@ def test_workers_sum_gather_and_hear_the_first_one(pair: Pair):
     first, second = pair(words)
     assert first == ([10, 12, 14], [0, 1, 2], "said by 0", [("rank", 0), ("rank", 1)], [[0, 0], 0])
     assert second == ([10, 12, 14], [10, 11, 12], "said by 0", [("rank", 0), ("rank", 1)], [[0, 0], 0])
+
+
+def decided(ranks: Ranks) -> list[str]:
+    def choose() -> str:
+        assert ranks.first, "only the first is asked"
+        return "chosen"
+
+    def fail() -> str:
+        raise RunFolderError("no room")
+
+    found = [ranks.decide(choose)]
+    try:
+        ranks.decide(fail)
+    except RunFolderError as fault:
+        found.append(str(fault))
+    return [*found, ranks.decide(choose)]
+
+
+def test_the_first_decides_for_all_and_its_mistake_is_everybodys(pair: Pair):
+    assert pair(decided) == [["chosen", "no room", "chosen"]] * 2
+    assert decided(ALONE) == ["chosen", "no room", "chosen"]
+
+
+def test_the_smallest_share_of_the_last_batch_counts(tmp_path):
+    """At one stride a side batch norm sees a pixel an image: of one image it has nothing to measure."""
+    settings = {**TINY, "imgsz": 32, "batch": 8, "fraction": 0.05}  # 19 images: the last batch has 3
+    with pytest.raises(ArgumentError, match="more than one image in every batch on each of 2 workers"):
+        Engine(build_args(TrainArgs, settings), Ranks(1, 2))
+    with closing(Engine(build_args(TrainArgs, settings))):
+        pass  # alone 3 are enough
 
 
 def test_alone_everything_is_what_it_was():

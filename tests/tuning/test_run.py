@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 
 import tunekit
@@ -34,15 +33,6 @@ TINY = {
 # With this gain the loss overflows: such a trial fails, always.
 BREAKING = "box: {choice: [7.5, 1.0e+39], prior: 7.5}\nlr0: {range: [0.001, 0.01], scale: log}\n"
 TIMES = {"time", "seconds", "images_per_second"}
-
-
-@pytest.fixture(scope="module")
-def shared_ray():
-    """One Ray for all searches in this process, as a notebook would have it."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,32 @@ def test_a_scheduler_that_was_told_the_recorded_curves_decides_as_the_one_that_s
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_an_epoch_whose_news_died_is_judged_with_the_next_one(name: str) -> None:
+    """A process that dies between its checkpoint and its report goes on behind the epoch that was lost."""
+    seen, gap = scheduler_of(name, grace=1), scheduler_of(name, grace=1)
+    curve = {1: 0.1, 2: 0.2}
+    gap.listen(lambda number: curve)
+    for scheduler in (seen, gap):
+        scheduler.replay({number: {1: 0.5, 2: 0.5} for number in range(30)})
+    stays = [told(seen, number, 1, curve[1]) and told(seen, number, 2, curve[2]) for number in range(30, 60)]
+    assert [told(gap, number, 2, curve[2]) for number in range(30, 60)] == stays
+    assert not all(stays)
+    only_the_first = scheduler_of("asha", grace=1)  # the one rung that stops is that of the lost epoch
+    only_the_first.replay({number: {1: 0.5} for number in range(30)})
+    only_the_first.listen(lambda number: {1: 0.1})
+    assert not told(only_the_first, 30, 2, 0.9)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_trial_that_is_to_end_ends_whatever_the_rule_says(name: str) -> None:
+    scheduler = scheduler_of(name, **({} if name == "none" else {"grace": 1}))
+    assert told(scheduler, 3, 1, 0.9)
+    scheduler.end(3)
+    assert not told(scheduler, 3, 2, 0.95)
+    assert told(scheduler, 4, 2, 0.95)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
 def test_the_last_epoch_of_a_trial_counts_too_as_it_does_in_a_replay(name: str) -> None:
     """`patience` may end a trial at any epoch, and Ray tells that one only with the end."""
     seen, resumed = scheduler_of(name, grace=1), scheduler_of(name, grace=1)

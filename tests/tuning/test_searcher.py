@@ -306,3 +306,39 @@ def test_a_damaged_journal_is_an_error_and_a_missing_one_is_not_made(tmp_path):
     (tmp_path / "study.journal").write_text("this is no journal\nat all\n")
     with pytest.raises(RunFolderError, match="cannot be read"):
         open_study(tmp_path, sampler)
+
+
+def test_an_epoch_whose_news_died_is_told_with_the_next_one(search):
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.1)
+    write_curve(search.folder, 0, {1: 0.1, 2: 0.2})  # and then the process died
+    search.epoch("a", 0, 3, 0.3)
+    assert search.trial(0).intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert search.searcher.curve(0) == {1: 0.1, 2: 0.2, 3: 0.3}
+
+
+def test_what_is_added_is_tried_next_also_beyond_the_last_trial_and_after_a_resume(tmp_path):
+    first = Search(tmp_path, iterations=2, concurrent=2)
+    first.searcher.suggest("a")
+    first.searcher.suggest("b")
+    assert first.searcher.suggest("c") is None, "all are handed out, but they run: more may be added"
+    mine = {**first.space.defaults(), "lr0": 0.0123}
+    assert first.searcher.add(mine) == 2
+    assert first.searcher.left == 1
+    assert first.searcher.suggest("c") is None, "two run"
+    first.epoch("a", 0, 1, 0.1, done=True, finished=True)
+
+    second = Search(tmp_path, iterations=2, concurrent=3, new=False)
+    numbers = [second.searcher.suggest(name) for name in ("x", "y")]
+    assert numbers[0]["number"] == 1, "what was interrupted comes first"
+    assert numbers[1] == {"number": 2, "params": mine}
+    assert second.searcher.left == 0
+
+
+def test_a_trial_that_was_asked_to_end_is_told_as_such(search):
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.1)
+    search.searcher.unwanted.add(0)
+    search.searcher.on_trial_complete("a", {"number": 0, "epoch": 1, "fitness": 0.1})
+    assert search.trial(0).state == TrialState.PRUNED
+    assert search.trial(0).user_attrs["reason"] == "stopped on request"

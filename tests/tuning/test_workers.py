@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray.util import placement_group_table
 
+from tests.processes import descendants
 from tests.training.pair import pair_of_processes
 from tests.training.test_distributed import table, worker_processes
 from tests.training.test_ranks import TINY, trained
@@ -31,14 +32,6 @@ from tunekit.tuning.workers import Crew
 
 # Gradients wait for their step when an epoch ends: they must survive a death, too.
 SETTINGS = {**TINY, "nbs": 32, "val": True, "workers": 2, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def shared_ray():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +94,31 @@ def test_a_search_runs_its_trials_on_two_workers(shared_ray, tmp_path, monkeypat
     with (run.path / "tune_results.csv").open(newline="") as file:
         began = [row["trial"] for row in csv.DictReader(file)]
     assert began == ["0", "1", "2", "3"]
+    assert_nothing_is_left()
+
+
+@pytest.mark.slow
+def test_a_search_outlives_the_death_of_rays_part_in_its_workers(shared_ray, tmp_path, monkeypatch):
+    """Ray's controller of a group is the only one that starts its workers again."""
+    monkeypatch.chdir(tmp_path)
+    given = {**TINY, "epochs": 6, "val": True, "workers": 2, "scheduler": "none", "sampler": "random"}
+    given = {name: value for name, value in given.items() if name not in ("plots", "threads", "optimizer")}
+    killed = []
+
+    def watch() -> None:
+        rows = tmp_path / "runs/tune/crew/trials/0/results.csv"
+        while not (rows.exists() and len(rows.read_text().splitlines()) > 2):
+            time.sleep(0.01)
+        found = [pid for pid, title in descendants([os.getpid()]).items() if "TrainController" in title]
+        os.kill(found[0], signal.SIGKILL)
+        killed.append(found[0])
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    run = tune(build_args(TuneArgs, {**given, "iterations": 2, "name": "crew"}))
+    assert killed
+    assert [trial.state for trial in run.trials] == ["COMPLETE", "COMPLETE"]
+    assert [row["epoch"] for row in run.epochs().to_pylist() if row["trial"] == 0] == [1, 2, 3, 4, 5, 6]
     assert_nothing_is_left()
 
 

@@ -25,7 +25,7 @@ FOR_EVER = -1
 
 
 class WorkerFault(Exception):
-    """A worker's fault that is not the user's to mend. Its text is the traceback there."""
+    """A worker's fault that is not the user's to mend. Its text is what there is to tell of it."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from tunekit.training.group import Team
 from tunekit.tuning.depot import trial_storage
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.plan import Plan
-from tunekit.tuning.result import Result, told
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL, Result, told
 from tunekit.tuning.storage import Storage
-from tunekit.tuning.workers import Crew
+from tunekit.tuning.workers import Crew, CrewGone
 
 if TYPE_CHECKING:
     from tunekit.tuning.training import Training
@@ -72,15 +72,28 @@ class TuneTrial(tune.Trainable):
         folder = trial_folder(self._job.run, self._number)
         storage = None if self._job.storage is None else trial_storage(self._job.storage, self._number)
         if self._job.team is not None:
-            if self._crew is None:
-                self._crew = Crew(self._job.team, self._job.directory)
-            return self._crew.train(Order(args, folder, storage))
+            return self._epoch_by_crew(self._job.team, Order(args, folder, storage))
         if self._training is None:
             # Here and not above: the driver needs this module, but not the trainer's seconds of imports.
             from tunekit.tuning.training import Training
 
             self._training = Training(args, folder, storage=storage)
         return self._training.next()
+
+    def _epoch_by_crew(self, team: Team, order: Order) -> Result:
+        """A crew starts its workers again by itself, but Ray's part in that may die, too: then a new one goes
+        on from the trial's checkpoint."""
+        for chance in range(DEATHS_OF_A_TRIAL, -1, -1):
+            if self._crew is None:
+                self._crew = Crew(team, self._job.directory)
+            try:
+                return self._crew.train(order)
+            except CrewGone:
+                self._crew.close()
+                self._crew = None
+                if not chance:
+                    raise
+        raise AssertionError("the last chance returns or raises")
 
     def _end_training(self) -> None:
         if self._training is not None:

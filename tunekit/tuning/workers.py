@@ -27,6 +27,10 @@ from tunekit.tuning.result import Result, told
 LEAVING_SECONDS = 60.0
 
 
+class CrewGone(TrainingError):
+    """All workers of a slot are gone, and nothing starts them again."""
+
+
 class Crew:
     """The workers of one slot of the search."""
 
@@ -43,22 +47,22 @@ class Crew:
         )
 
     def train(self, order: Order) -> Result:
-        """Have an epoch trained; its result. Raises TrainingError when there are no workers any more."""
+        """Have an epoch trained; its result. Raises CrewGone when there are no workers any more."""
         coming = [self._mailbox.train.remote(order)]
         while self._group.working:
             done, _ = ray.wait(coming, timeout=LOOK_SECONDS)
             if done:
                 return ray.get(done[0])
-        fault = self._group.fault
+        fault = self._group.fault or RuntimeError("they have ended")
         reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise TrainingError(f"the workers cannot be kept running: {reason}") from fault
+        raise CrewGone(f"the workers cannot be kept running: {reason}") from fault
 
     def close(self) -> None:
         """Let the workers go."""
         with suppress(RayError):  # it may be gone, and then so are they
             ray.get(self._mailbox.close.remote())
-        self._group.join(LEAVING_SECONDS)
-        ray.kill(self._mailbox)
+            self._group.join(LEAVING_SECONDS)
+            ray.kill(self._mailbox)
         self._scratch.cleanup()
 
 
