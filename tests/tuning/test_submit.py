@@ -15,6 +15,7 @@ from tests.tuning.nodes import ENVIRONMENT, Cluster, can_mount, free_port, runni
 from tests.tuning.test_run import TINY, table
 from tunekit.errors import ArgumentError, ResourceError
 from tunekit.search_args import SubmitArgs
+from tunekit.tuning import submit as module
 from tunekit.tuning.submit import submit
 
 SUBMIT = (sys.executable, "-m", "tunekit", "submit")
@@ -152,3 +153,33 @@ def test_a_cluster_that_is_not_there_is_told(home, monkeypatch):
         ResourceError, match=rf"address={address}: .*Is it the address of a cluster's dashboard"
     ):
         submit(SubmitArgs(address=address, job="tune project=/x"))
+
+
+@pytest.mark.parametrize("refusals", [1, 9])
+def test_a_cluster_that_is_still_starting_is_asked_again_for_a_while(home, monkeypatch, refusals):
+    class Starting:
+        """Ray's client of a cluster whose dashboard is there before what runs its jobs."""
+
+        left = refusals
+
+        def __init__(self, address: str) -> None:
+            pass
+
+        def submit_job(self, **job: object) -> str:
+            self.left -= 1
+            if self.left >= 0:
+                raise RuntimeError(
+                    "status code 500: No available agent to submit job, please try again later."
+                )
+            return "mine"
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(module, "JobSubmissionClient", Starting)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "STARTING_SECONDS", 0.5)
+    args = SubmitArgs(address="http://127.0.0.1:1", job="tune project=/x", follow=False)
+    if refusals == 1:
+        assert submit(args) == "mine"
+    else:
+        with pytest.raises(ResourceError, match="No available agent"):
+            submit(args)

@@ -25,6 +25,7 @@ from tunekit.words import parse
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 LOOK_SECONDS = 1.0
+STARTING_SECONDS = 60.0  # a cluster answers a little before it can take a job
 REMOTE = ("tune", "train", "val")
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
@@ -103,11 +104,18 @@ def _client(address: str) -> JobSubmissionClient:
 
 
 def _send(client: JobSubmissionClient, args: SubmitArgs, words: list[str], folder: str) -> str:
-    return client.submit_job(
-        entrypoint=shlex.join(["python", "-u", "-m", "tunekit", *words]),
-        submission_id=args.name,
-        runtime_env={"working_dir": folder},
-    )
+    deadline = time.monotonic() + STARTING_SECONDS
+    while True:
+        try:
+            return client.submit_job(
+                entrypoint=shlex.join(["python", "-u", "-m", "tunekit", *words]),
+                submission_id=args.name,
+                runtime_env={"working_dir": folder},
+            )
+        except RuntimeError as fault:
+            if "No available agent" not in str(fault) or time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
 
 
 def _reached(address: str, call: Callable[[], T]) -> T:
