@@ -69,7 +69,8 @@ def killer(folder: Path, number: int, epochs: tuple[int, ...]):
             rows = folder / str(number) / "results.csv"
             while not (rows.exists() and len(rows.read_text().splitlines()) > epoch):
                 time.sleep(0.01)
-            before = worker_processes()
+            while not (before := worker_processes()):
+                time.sleep(0.01)
             os.kill(before[-1], signal.SIGKILL)
             found.append(before[-1])
             while set(worker_processes()) & set(before):
@@ -175,12 +176,11 @@ def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path, stored):
 
 @pytest.mark.slow
 def test_a_trial_that_kills_its_workers_every_time_is_given_up(crew, tmp_path):
-    times = DEATHS_OF_A_TRIAL + 1
-    with killer(tmp_path, 0, tuple(range(1, times + 1))):
+    with killer(tmp_path, 0, (1,) * (DEATHS_OF_A_TRIAL + 1)):
         results = [crew.train(order(0, tmp_path, epochs=9))]
         while "failed" not in results[-1] and len(results) < 9:
             results.append(crew.train(order(0, tmp_path, epochs=9)))
-    assert results[-1]["failed"].endswith(f"as {DEATHS_OF_A_TRIAL} times before")
+    assert results[-1]["failed"].endswith(f"as {DEATHS_OF_A_TRIAL} times in a row before")
     assert crew.train(order(1, tmp_path))["epoch"] == 1
 
 

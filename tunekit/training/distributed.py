@@ -181,6 +181,7 @@ class _Group:
             Judge(job.words),
             scratch,
             deaths=MOST_DEATHS,
+            tries=MOST_DEATHS,
         )
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import ray.train
 import ray.train.torch
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 LOOK_SECONDS = 0.5  # between Ray's looks at the workers
 ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
@@ -48,10 +49,13 @@ class WorkerGroup:
         scratch: str,
         *,
         deaths: int = FOR_EVER,
+        tries: int = 0,
     ) -> None:
         """Every worker runs `loop`. `judge` hears what ended one, and what it raises ends all.
 
-        `deaths`: so many times all are started again. `scratch`: an existing folder for Ray's own files.
+        `deaths`: so many times all are started again; `tries`: so often when they do not come up. Not at all
+        by default: when one of them dies as they first meet, Ray (2.60) keeps their place, and new ones would
+        wait for it for ever. `scratch`: an existing folder for Ray's own files.
         """
         self._trainer = ray.train.torch.TorchTrainer(
             loop,
@@ -66,7 +70,7 @@ class WorkerGroup:
                 storage_path=scratch,
                 failure_config=ray.train.FailureConfig(
                     max_failures=deaths,
-                    controller_failure_limit=deaths,  # type: ignore[call-arg] # mypy sees an older one
+                    controller_failure_limit=tries,  # type: ignore[call-arg] # mypy sees an older one
                 ),
                 callbacks=[judge],  # type: ignore[list-item]
             ),
@@ -80,6 +84,13 @@ class WorkerGroup:
             self._trainer.fit()
         except Exception as fault:  # noqa: BLE001 - the owner's to tell
             self.fault = fault
+
+    @property
+    def found_no_room(self) -> bool:
+        """Whether it ended because others had what it needs, for longer than Ray waits."""
+        return isinstance(self.fault, ray.train.ControllerError) and isinstance(
+            self.fault.controller_failure, WorkerGroupStartupTimeoutError
+        )
 
     @property
     def working(self) -> bool:

@@ -39,7 +39,7 @@ class Mailbox:
         self._changed = asyncio.Event()
         self._closed = False
         self._faults: dict[int, Result] = {}  # by worker, of the order that stands
-        self._deaths: Counter[Path] = Counter()  # of workers, by trial
+        self._deaths: Counter[Path] = Counter()  # of workers, by trial, since its last epoch
         self._untold: dict[Path, str] = {}  # by trial: how its workers ended
 
     async def train(self, order: Order) -> Result:
@@ -74,6 +74,7 @@ class Mailbox:
             result = {**result, "note": "; ".join(filter(None, notes))}
         self._answers.append(result)
         self._faults = {}
+        self._deaths.pop(self._orders[place].folder, None)
         self._notify()
 
     async def fault(self, place: int, worker: int, result: Result, known: bool) -> bool:
@@ -108,7 +109,7 @@ class Mailbox:
         self._deaths[trial] += 1
         if self._deaths[trial] > DEATHS_OF_A_TRIAL:
             self._untold.pop(trial, None)
-            await self.answer(place, {"failed": f"{what}, as {DEATHS_OF_A_TRIAL} times before"})
+            await self.answer(place, {"failed": f"{what}, as {DEATHS_OF_A_TRIAL} times in a row before"})
         else:
             self._untold[trial] = what
 

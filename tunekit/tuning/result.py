@@ -14,7 +14,9 @@ from typing import Any
 from tunekit.errors import RunFolderError, TunekitError
 
 Result = dict[str, Any]
-DEATHS_OF_A_TRIAL = 3  # its processes may be gone so often: each time they are started again
+# So often in a row, with no epoch between, a trial's processes may be gone: they are started again. A healthy
+# trial's die by chance, perhaps again while they start; a trial that kills its process does so every time.
+DEATHS_OF_A_TRIAL = 5
 
 
 def told(fault: Exception) -> Result:

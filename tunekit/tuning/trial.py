@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
 from tunekit.training.group import Team
 from tunekit.tuning.depot import trial_storage
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.plan import Plan
-from tunekit.tuning.result import DEATHS_OF_A_TRIAL, Result, told
+from tunekit.tuning.result import Result, told
 from tunekit.tuning.storage import Storage
-from tunekit.tuning.workers import Crew, CrewGone
+from tunekit.tuning.workers import Crew
 
 if TYPE_CHECKING:
     from tunekit.tuning.training import Training
@@ -81,19 +83,14 @@ class TuneTrial(tune.Trainable):
         return self._training.next()
 
     def _epoch_by_crew(self, team: Team, order: Order) -> Result:
-        """A crew starts its workers again by itself, but Ray's part in that may die, too: then a new one goes
-        on from the trial's checkpoint."""
-        for chance in range(DEATHS_OF_A_TRIAL, -1, -1):
-            if self._crew is None:
-                self._crew = Crew(team, self._job.directory)
-            try:
-                return self._crew.train(order)
-            except CrewGone:
-                self._crew.close()
-                self._crew = None
-                if not chance:
-                    raise
-        raise AssertionError("the last chance returns or raises")
+        if self._crew is None:
+            self._crew = Crew(team, self._job.directory)
+        try:
+            return self._crew.train(order)
+        except RayActorError:
+            # Its mailbox is gone, and with this process all that belongs to the slot: Tune starts it anew.
+            ray.actor.exit_actor()
+            raise
 
     def _end_training(self) -> None:
         if self._training is not None:

@@ -65,6 +65,8 @@ class Watcher(Callback):
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if "node has died" in str(trial.get_pickled_error()):
+            trial.max_failures += 1  # not the trial's doing
         self._display.say(f"trial {trial.config['number']}: its process broke off; it is started again")
 
     def on_trial_result(
@@ -72,6 +74,7 @@ class Watcher(Callback):
     ) -> None:
         if result.get("failed") or result.get("halted"):
             return
+        trial.max_failures = trial.num_failures + DEATHS_OF_A_TRIAL
         if result.get("note"):
             self._display.say(f"trial {result['number']}: {result['note']}")
         self._display.epoch(result["number"], result["epoch"], result["fitness"])
@@ -91,6 +94,8 @@ class Watcher(Callback):
             number = trial.config["number"]
             frozen = self._study.get_trials(deepcopy=False)[number]
             self._books.update()
+            if number not in self._display.board.lines:  # its process never came up
+                self._display.began(number, trial.config["params"])
             self._display.ended(number, WORDS[frozen.state], frozen.user_attrs.get("reason", ""))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,6 +105,6 @@ class Watcher(Callback):
 
 def _why(fault: Exception | None) -> str:
     if fault is None or isinstance(fault, RayActorError):
-        return f"its process died {DEATHS_OF_A_TRIAL + 1} times (killed, or out of memory?)"
+        return f"its process died {DEATHS_OF_A_TRIAL + 1} times in a row (killed, or out of memory?)"
     last = f"{type(fault).__name__}: {str(fault).splitlines()[0]}"
-    return f"its process broke off {DEATHS_OF_A_TRIAL + 1} times, last: {last}"
+    return f"its process broke off {DEATHS_OF_A_TRIAL + 1} times in a row, last: {last}"

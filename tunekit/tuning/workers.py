@@ -19,16 +19,12 @@ import ray.train.torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunekit.errors import TrainingError, TunekitError
+from tunekit.errors import TunekitError
 from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import Result, told
 
 LEAVING_SECONDS = 60.0
-
-
-class CrewGone(TrainingError):
-    """All workers of a slot are gone, and nothing starts them again."""
 
 
 class Crew:
@@ -40,22 +36,35 @@ class Crew:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         made = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here)
         mailbox: Any = made.remote(team.workers, ECHO_SECONDS)
-        self._mailbox = mailbox
+        self._mailbox, self._team, self._directory = mailbox, team, directory
         self._scratch = tempfile.TemporaryDirectory(prefix="tunekit-")
-        self._group = WorkerGroup(
-            lambda: serve(mailbox, directory), team, Witness(mailbox, team.workers), self._scratch.name
+        self._group = self._started()
+
+    def _started(self) -> WorkerGroup:
+        """Workers that take up the order that stands."""
+        mailbox, directory = self._mailbox, self._directory
+        return WorkerGroup(
+            lambda: serve(mailbox, directory),
+            self._team,
+            Witness(mailbox, self._team.workers),
+            tempfile.mkdtemp(dir=self._scratch.name),
         )
 
     def train(self, order: Order) -> Result:
-        """Have an epoch trained; its result. Raises CrewGone when there are no workers any more."""
+        """Have an epoch trained; its result.
+
+        Ray starts workers again that die, but what it does that with may die, too, or not get them up: then
+        there are new ones. Raises RayActorError when the mailbox is gone.
+        """
         coming = [self._mailbox.train.remote(order)]
-        while self._group.working:
-            done, _ = ray.wait(coming, timeout=LOOK_SECONDS)
-            if done:
-                return ray.get(done[0])
-        fault = self._group.fault or RuntimeError("they have ended")
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise CrewGone(f"the workers cannot be kept running: {reason}") from fault
+        while not ray.wait(coming, timeout=LOOK_SECONDS)[0]:
+            if self._group.working:
+                continue
+            if not self._group.found_no_room:
+                fault = self._group.fault or RuntimeError("they have ended")
+                ray.get(self._mailbox.death.remote(f"the workers were gone: {_first_line(fault)}"))
+            self._group = self._started()
+        return ray.get(coming[0])
 
     def close(self) -> None:
         """Let the workers go."""
@@ -87,7 +96,11 @@ class Witness(ray.train.UserCallback):
 def _ending(fault: Exception) -> str:
     if type(fault).__module__.partition(".")[0] == "ray":  # some are no RayError
         return "died (killed, or out of memory?)"
-    return f"broke off: {(str(fault).splitlines() or [type(fault).__name__])[0]}"
+    return f"broke off: {_first_line(fault)}"
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0]
 
 
 def serve(mailbox: Any, directory: Path | None) -> None:
