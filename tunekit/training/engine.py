@@ -278,6 +278,15 @@ class Engine:
         self.best_epoch, self.best_fitness = state["best_epoch"], state["best_fitness"]
         self.recoveries = state["recoveries"]
 
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Go on with the weights and momenta of another training, after its epoch, with one's own arguments.
+
+        The best, the time and the patience are of one's own epochs. Raises CheckpointError if `state` is of
+        another model or optimizer.
+        """
+        self.learner.adopt(state["learner"])
+        self.epoch = self.best_epoch = state["epoch"]
+
     def close(self) -> None:
         """Let the threads of loaders and lanes go."""
         self.learner.close()

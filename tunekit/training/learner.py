@@ -154,6 +154,17 @@ class Learner:
             for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
                 parameter.grad = None if gradient is None else gradient.to(self.device)
 
+    def adopt(self, state: dict[str, Any]) -> None:
+        """The same of another training with this model and optimizer, but learning rates, momentum and decay
+        stay one's own."""
+        own = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        self.load_state_dict(state)
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)
+
 
 def _distributed(model: DetectionModel, device: torch.device, ranks: Ranks) -> nn.Module:
     if ranks.world == 1:

@@ -49,17 +49,23 @@ class Recorder:
 
     def resume(self) -> None:
         """Bring the engine to where last.pt was saved. Raises CheckpointError if that cannot be done."""
-        state = self.engine.ranks.decide(self._saved_state)
+        state = self.engine.ranks.decide(lambda: _training_state(self.last))
         self.engine.load_state_dict(state)
         if self.engine.ranks.first:
             rows = _read_rows(self.folder / "results.csv")
             self._rows = [row for row in rows if int(row["epoch"]) <= state["epoch"]]
 
-    def _saved_state(self) -> dict[str, Any]:
-        state = read_checkpoint(self.last).extra.get("training")
-        if not isinstance(state, dict):
-            raise CheckpointError(f"{self.last} holds weights alone, no training to go on with")
-        return state
+    def adopt(self, other: Path) -> None:
+        """Begin a folder of a training that goes on from another one's last.pt (`Engine.adopt`)."""
+        self.start()
+        self.engine.adopt(self.engine.ranks.decide(lambda: _training_state(other)))
+        if self.engine.ranks.first:
+            self._save_last({})
+
+    @property
+    def last_row(self) -> dict[str, str] | None:
+        """What results.csv has of the last epoch."""
+        return self._rows[-1] if self._rows else None
 
     def epochs(self, say: Callable[[str], object]) -> Iterator[EpochResult]:
         """The engine's epochs, each recorded before it is given out.
@@ -108,13 +114,25 @@ class Recorder:
             kept = self.last.with_name(f"epoch{result.epoch}.pt")
             save_model(kept, model, train_args=settings, metrics=metrics)
         # Last of all: whoever resumes from it finds the row and the best weights that belong to it.
-        extra = {"training": self.engine.state_dict()}
-        save_model(self.last, model, train_args=settings, metrics=metrics, extra=extra)
+        self._save_last(metrics)
+
+    def _save_last(self, metrics: dict[str, Any]) -> None:
+        engine = self.engine
+        extra = {"training": engine.state_dict()}
+        settings = engine.args.model_dump()
+        save_model(self.last, engine.average.model, train_args=settings, metrics=metrics, extra=extra)
 
 
 def write_args(path: Path, args: TrainArgs) -> None:
     """Every argument with its value, in the order of `--help`."""
     write_text(path, yaml.safe_dump(args.model_dump(mode="json"), sort_keys=False))
+
+
+def _training_state(path: Path) -> dict[str, Any]:
+    state = read_checkpoint(path).extra.get("training")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds weights alone, no training to go on with")
+    return state
 
 
 def _written(name: str, value: float | None) -> str:

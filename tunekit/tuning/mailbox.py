@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunekit.args import TrainArgs
+from tunekit.tuning.descent import Descent
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL, Result
 from tunekit.tuning.storage import Storage
 
 
 @dataclass(frozen=True)
 class Order:
-    """One more epoch of the trial in `folder`, which trains with `args`."""
+    """One more epoch of the trial that `folder` names, which trains with `args`.
+
+    It is written into where `storage`, the trial's part of it, is None. `descent`: of a population's trial.
+    """
 
     args: TrainArgs
     folder: Path
     storage: Storage | None = None
+    descent: Descent | None = None
 
 
 class Mailbox:

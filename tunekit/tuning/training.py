@@ -13,15 +13,15 @@ from pathlib import Path
 import filelock
 import torch
 
-from tunekit.args import TrainArgs
 from tunekit.errors import CheckpointError, RunFolderError
 from tunekit.training.engine import Engine
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.recorder import Recorder, write_args
 from tunekit.training.result import EpochResult
+from tunekit.tuning.curves import FITNESS
 from tunekit.tuning.depot import TrialCopy
+from tunekit.tuning.mailbox import Order
 from tunekit.tuning.result import Result
-from tunekit.tuning.storage import Storage
 
 ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
@@ -29,17 +29,15 @@ ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or 
 class Training:
     """An engine and its folder, new or taken up again."""
 
-    def __init__(
-        self, args: TrainArgs, folder: Path, ranks: Ranks = ALONE, storage: Storage | None = None
-    ) -> None:
-        """`folder` names the trial. It is written into where `storage`, the trial's part of it, is None."""
-        self.folder = folder
-        self._copy = TrialCopy(storage) if storage is not None and ranks.first else None
+    def __init__(self, order: Order, ranks: Ranks = ALONE) -> None:
+        self.folder = folder = order.folder
+        self._descent = order.descent
+        self._copy = TrialCopy(order.storage) if order.storage is not None and ranks.first else None
         if self._copy is not None:
             folder = self._copy.folder
         self._lock = _own(folder) if ranks.first else None
         self.note: str | None = None
-        self.engine = Engine(args, ranks)
+        self.engine = Engine(order.args, ranks)
         self.recorder = Recorder(folder, self.engine)
         if ranks.decide(self.recorder.last.exists):
             try:
@@ -47,23 +45,46 @@ class Training:
                 if ranks.first:
                     write_args(folder / "args.yaml", self.engine.args)
             except CheckpointError as fault:
-                self.note = f"started again from epoch 1, because its checkpoint cannot be used: {fault}"
+                self.note = f"started again, because its checkpoint cannot be used: {fault}"
                 self.engine.close()
-                self.engine = Engine(args, ranks)
+                self.engine = Engine(order.args, ranks)
                 self.recorder = Recorder(folder, self.engine)
-                self.recorder.start()
+                self._begin()
         else:
-            self.recorder.start()
+            self._begin()
         self._send()
+        self._untold = ranks.decide(self._owes_a_point)
         self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
 
     def _note(self, text: str) -> None:
         self.note = text if self.note is None else f"{self.note}; {text}"
 
+    def _begin(self) -> None:
+        if self._descent is None or self._descent.origin is None:
+            self.recorder.start()
+            return
+        descent, parents = self._descent, self.recorder.last.with_name("parent.pt")
+        if self.engine.ranks.first:
+            parents.parent.mkdir(parents=True, exist_ok=True)
+            descent.fetch(parents)
+        self.recorder.adopt(parents)
+        if self.engine.ranks.first:
+            parents.unlink()
+
+    def _owes_a_point(self) -> bool:
+        """Whether it was cut off at a point, maybe before it was told: then it tells that epoch again."""
+        row, descent = self.recorder.last_row, self._descent
+        return descent is not None and row is not None and descent.owes(int(row["epoch"]))
+
     def next(self) -> Result:
         """Train and record an epoch; its result. What the training says on the way goes along as its note."""
+        if self._untold:
+            self._untold = False
+            return self._last_again()
         result = next(self._epochs, None)
         self._send()
+        if result is not None:
+            self._keep(result.epoch)
         common = {"epochs": self.engine.args.epochs, "note": self.note}
         self.note = None
         if result is None:  # all of it was done before, but nobody was told
@@ -82,6 +103,17 @@ class Training:
             "finished": finished,
             "done": finished,
         }
+
+    def _last_again(self) -> Result:
+        """The result of the last epoch that is recorded."""
+        engine, row = self.engine, self.recorder.last_row
+        fitness = engine.ranks.decide(lambda: float((row or {})[FITNESS]))
+        self._keep(engine.epoch)
+        return {"epochs": engine.args.epochs, "epoch": engine.epoch, "fitness": fitness}
+
+    def _keep(self, epoch: int) -> None:
+        if self._descent is not None and self.engine.ranks.first:
+            self._descent.keep(epoch, self.recorder.last)
 
     def _send(self) -> None:
         if self._copy is not None:

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError
 
 from tunekit.training.group import Team
 from tunekit.tuning.depot import trial_storage
+from tunekit.tuning.descent import Descent, Snapshots
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.plan import Plan
 from tunekit.tuning.result import Result, told
@@ -36,6 +37,7 @@ class Job:
     directory: Path | None  # which relative paths are meant from; None: the process is there
     team: Team | None  # None: a trial trains in its actor
     storage: Storage | None = None  # the run's part of it. None: all nodes have the run's folder
+    snapshots: Snapshots | None = None  # of a population
 
 
 def trial_folder(run: Path, number: int) -> Path:
@@ -60,6 +62,9 @@ class TuneTrial(tune.Trainable):
         if self._job.directory is not None:
             os.chdir(self._job.directory)  # Ray may have moved us to a folder of its own
         self._number, self._params = config["number"], config["params"]
+        self._descent = None
+        if self._job.snapshots is not None:
+            self._descent = Descent(self._number, config["origin"], config["told"], self._job.snapshots)
 
     def step(self) -> Result:
         """The next epoch. The first call also builds the training."""
@@ -73,13 +78,14 @@ class TuneTrial(tune.Trainable):
         args = self._job.plan.trial_args(self._params)
         folder = trial_folder(self._job.run, self._number)
         storage = None if self._job.storage is None else trial_storage(self._job.storage, self._number)
+        order = Order(args, folder, storage, self._descent)
         if self._job.team is not None:
-            return self._epoch_by_crew(self._job.team, Order(args, folder, storage))
+            return self._epoch_by_crew(self._job.team, order)
         if self._training is None:
             # Here and not above: the driver needs this module, but not the trainer's seconds of imports.
             from tunekit.tuning.training import Training
 
-            self._training = Training(args, folder, storage=storage)
+            self._training = Training(order)
         return self._training.next()
 
     def _epoch_by_crew(self, team: Team, order: Order) -> Result:

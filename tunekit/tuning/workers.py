@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def serve(mailbox: Any, directory: Path | None) -> None:
                 training.close()
                 training = None
             if training is None:
-                args = order.args.model_copy(update=mine)
-                training = Training(args, order.folder, ranks, order.storage)
+                here = replace(order, args=order.args.model_copy(update=mine))
+                training = Training(here, ranks)
             result = training.next()
         except Exception as fault:  # whatever it is, it is this trial's, not the search's
             if training is not None:
