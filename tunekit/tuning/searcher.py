@@ -24,6 +24,7 @@ from tunekit.search.budget import Budget
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
 from tunekit.tuning.depot import Depot
+from tunekit.tuning.journal import together
 from tunekit.tuning.study import handed_out, scores, writes
 from tunekit.tuning.trial import trial_folder
 
@@ -204,7 +205,7 @@ class StudySearcher(Searcher):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        with self._control.guarding(), writes(self._run):
+        with self._control.guarding(), writes(self._run), together(self._study):
             yield
 
     def save(self, checkpoint_path: str) -> None:
