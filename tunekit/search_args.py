@@ -31,7 +31,12 @@ WHY_NOT_IN_A_SEARCH = {
     "save_period": "trials keep their last and best weights only",
 }
 
-WITHOUT = {"grace": ("none",), "reduction": ("median", "none")}  # schedulers that an argument is not for
+WITHOUT = {  # schedulers that an argument is not for
+    "grace": ("none",),
+    "reduction": ("median", "pbt", "none"),
+    "interval": ("asha", "hyperband", "median", "none"),
+    "stop": ("pbt",),
+}
 
 
 class TuneArgs(TrainArgs):
@@ -45,19 +50,28 @@ class TuneArgs(TrainArgs):
         " search has them anew: what it took before does not count",
         gt=0,
     )
+    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
+    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = setting(
+        "asha",
+        "search",
+        "what stops trials that are losing; pbt trains them all side by side instead, and replaces the worst"
+        " quarter by children of the best, again and again",
+    )
     stop: OptionalInt = arg(
         None,
         "search",
         "end the search when the last so many trials, done or stopped, have brought nothing better",
         ge=1,
     )
-    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
-    scheduler: Literal["asha", "hyperband", "median", "none"] = setting(
-        "asha", "search", "what stops trials that are losing"
-    )
     grace: OptionalInt = arg(
-        None, "search", "epochs before a trial may be stopped; from epochs and warm-up when left out", ge=1
+        None,
+        "search",
+        "epochs before a trial may be stopped or replaced; from epochs and warm-up when left out",
+        ge=1,
+    )
+    interval: OptionalInt = arg(
+        None, "search", "pbt: epochs from one replacement to the next; a tenth of them when left out", ge=1
     )
     reduction: int = arg(3, "search", "asha, hyperband: one in so many goes on at each rung", ge=2)
     address: OptionalStr = setting(
@@ -110,7 +124,7 @@ class TuneArgs(TrainArgs):
             raise ValueError(WHY_NOT_IN_A_SEARCH[name])
         return value
 
-    @field_validator("grace", "reduction")
+    @field_validator("grace", "reduction", "interval", "stop")
     @classmethod
     def _of_the_scheduler(cls, value: int | None, info: ValidationInfo) -> int | None:
         name, scheduler = str(info.field_name), info.data.get("scheduler")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL = "study.journal"
+ORIGIN = "origin"  # a trial's attribute
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -34,6 +35,7 @@ class TrialRow:
     epochs: int = 0
     seconds: float | None = None
     reason: str = ""  # of a failure, or why it was cut off
+    origin: tuple[int, int] | None = None  # of a population's child: its parent, and after which epoch
 
 
 def read_trials(run_dir: Path) -> list[TrialRow]:
@@ -86,4 +88,5 @@ def _row(trial: FrozenTrial) -> TrialRow:
         epochs=int(attributes.get("epochs") or max(trial.intermediate_values, default=0)),
         seconds=attributes.get("seconds"),
         reason=str(attributes.get("reason") or ""),
+        origin=tuple(attributes[ORIGIN]) if ORIGIN in attributes else None,
     )

@@ -17,12 +17,13 @@ class Line:
 
     number: int
     params: dict[str, Any]
-    state: str  # running, done, stopped, failed
+    state: str  # waiting, running, resting, done, stopped, failed
     epoch: int = 0
     best: float | None = None
     reason: str = ""
     began: float = 0.0
-    seconds: float = 0.0
+    seconds: float = 0.0  # in a slot, in this sitting
+    trained: int = 0  # epochs in this sitting
 
 
 @dataclass
@@ -41,18 +42,27 @@ class Board:
         line = known or Line(number, params, "running")
         line.state, line.began = "running", self.clock()
         self.lines[number] = line
+        self.total = max(self.total, number + 1)
         return line
 
     def epoch(self, number: int, epoch: int, fitness: float) -> Line:
         line = self.lines[number]
+        line.trained += epoch > line.epoch
         line.epoch = epoch
         line.best = fitness if line.best is None else max(line.best, fitness)
         return line
 
     def ended(self, number: int, state: str, reason: str = "") -> Line:
-        line = self.lines[number]
+        line = self.rests(number)
         line.state, line.reason = state, reason
-        line.seconds = self.clock() - line.began
+        return line
+
+    def rests(self, number: int) -> Line:
+        """It has left its slot, and may come again."""
+        line = self.lines[number]
+        if line.state == "running":
+            line.state = "resting"
+            line.seconds += self.clock() - line.began
         return line
 
     def count(self, state: str) -> int:
@@ -72,6 +82,9 @@ class Board:
     def seconds_left(self) -> float | None:
         """An estimate from the trials of this process; None as long as nothing is known."""
         now = self.clock()
+        if self.count("resting"):
+            estimate = self._population_seconds()
+            return estimate if self.deadline is None else max(0.0, min(estimate, self.deadline - now))
         running = [line for line in self.lines.values() if line.state == "running"]
         ended = [line.seconds for line in self.lines.values() if line.seconds and line.state in ENDED]
         if ended:
@@ -84,3 +97,11 @@ class Board:
         rest = sum(max(0.0, each - (now - line.began)) for line in running)
         estimate = (rest + self.left * each) / self.concurrent
         return estimate if self.deadline is None else max(0.0, min(estimate, self.deadline - now))
+
+    def _population_seconds(self) -> float:
+        """All trials train to the last epoch, or a child does in their place."""
+        alive = [line for line in self.lines.values() if line.state in ("running", "resting")]
+        known = [line for line in self.lines.values() if line.seconds and line.trained]
+        pace = sum(line.seconds for line in known) / sum(line.trained for line in known) if known else 0.0
+        epochs = sum(self.epochs - line.epoch for line in alive) + self.left * self.epochs
+        return epochs * pace / self.concurrent

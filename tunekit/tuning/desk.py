@@ -97,10 +97,8 @@ class Desk:
                     f"{known[name].nearest(value)}"
                 )
             params[name] = value
-        if not self._searcher.going_on:
-            raise ArgumentError(
-                "this search hands out no more trials; with it ended: tunekit tune resume=... iterations=MORE"
-            )
+        if self._searcher.refusal is not None:
+            raise ArgumentError(self._searcher.refusal)
         number = self._searcher.add(params)
         self._board.total = max(self._board.total, number + 1)
         return f"trial {number} will be: " + ", ".join(f"{name}={value}" for name, value in params.items())

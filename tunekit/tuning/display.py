@@ -19,6 +19,7 @@ from tunekit.tuning.board import Board, Line
 STYLES = {
     "waiting": "dim",
     "interrupted": "dim",
+    "resting": "dim",
     "running": "cyan",
     "done": "green",
     "stopped": "yellow",
@@ -61,13 +62,18 @@ class Display:
         self.console.print(Text(text), soft_wrap=True)
 
     def began(self, number: int, params: dict[str, Any]) -> None:
+        known = self.board.lines.get(number)
+        goes_on = known is not None and known.state == "resting"
         line = self.board.began(number, params)
-        if self._live is None:
+        if self._live is None and not goes_on:
             again = f" goes on after epoch {line.epoch}" if line.epoch else ""
             self.say(f"trial {number}{again}: {self._told(params)}")
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
         self.board.epoch(number, epoch, fitness)
+
+    def rests(self, number: int) -> None:
+        self.board.rests(number)
 
     def ended(self, number: int, state: str, reason: str = "") -> None:
         line = self.board.ended(number, state, reason)
@@ -85,7 +91,7 @@ class Display:
 
     def _summary(self) -> str:
         board = self.board
-        over = len(board.lines) - board.count("running")
+        over = sum(board.count(state) for state in ("done", "stopped", "failed"))
         parts = [f"{over}/{board.total} trials"]
         if board.best is not None:
             parts.append(f"best {board.best.best:.4f} (trial {board.best.number})")

@@ -40,10 +40,13 @@ from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
 from tunekit.tuning.cluster import available, running_ray
 from tunekit.tuning.depot import Depot, in_use, open_depot
+from tunekit.tuning.descent import FOLDER as POPULATION
+from tunekit.tuning.descent import Snapshots
 from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
+from tunekit.tuning.population import PopulationSearcher
 from tunekit.tuning.probe import probe_of
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
@@ -186,18 +189,19 @@ def _search(
     """Run what is left of the trials. What is to be said if the budget ended it early; any other early end is
     raised once everything is in order."""
     control = Control()
-    searcher = StudySearcher(
-        study,
-        plan.space,
-        folder,
-        iterations=args.iterations,
-        concurrent=slots.concurrent,
-        budget=budget,
-        control=control,
-        depot=depot,
-    )
+    snapshots = None
+    searcher: StudySearcher
+    common = {"concurrent": slots.concurrent, "budget": budget, "control": control, "depot": depot}
+    if scheduler.population is None:
+        searcher = StudySearcher(study, plan.space, folder, iterations=args.iterations, **common)
+    else:
+        place = Storage(str(folder)) if depot is None else depot.storage
+        snapshots = Snapshots(scheduler.population.points, place.below(POPULATION))
+        searcher = PopulationSearcher(
+            study, plan.space, folder, scheduler.population, snapshots, seed=args.seed, **common
+        )
     before = handed_out(study)  # with all epochs that the folder has, which the searcher has told it
-    scheduler.replay({trial.number: trial.intermediate_values for trial in before})
+    scheduler.replay(searcher.curves())
     books = Books(folder, study, depot)
     if (not searcher.left or searcher.spent) and not control.ending:
         books.update(final=True)
@@ -211,7 +215,7 @@ def _search(
         )
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
             stored = None if depot is None else depot.storage
-            job = Job(folder, plan, user_directory(), _team(slots), stored)
+            job = Job(folder, plan, user_directory(), _team(slots), stored, snapshots)
             tuner = ray_tune.Tuner(
                 ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
                 tune_config=ray_tune.TuneConfig(

@@ -17,9 +17,11 @@ from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.budget import Budget
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
+from tunekit.search.population import SMALLEST, Population, points
 from tunekit.search.rule import Rule
 from tunekit.search_args import TuneArgs
 
+BEGINNERS = ("genetic", "random")  # samplers that have something to say before there are results
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
@@ -33,6 +35,11 @@ class StopLosers(FIFOScheduler):
         self._epochs: dict[int, int] = {}  # by trial: the last one that the rule knows
         self._ended: set[int] = set()
         self._curve_of: Callable[[int], Mapping[int, float]] = lambda number: {}
+
+    @property
+    def population(self) -> Population | None:
+        """The rule, where it replaces trials: then it needs a searcher that hands out their children."""
+        return self._rule if isinstance(self._rule, Population) else None
 
     def listen(self, curve_of: Callable[[int], Mapping[int, float]]) -> None:
         """`curve_of(number)`: all that is known of a trial's curve, if Ray did not tell it."""
@@ -88,10 +95,26 @@ def _median(args: TuneArgs, base: TrainArgs) -> Rule:
     return Median(grace)
 
 
+def _pbt(args: TuneArgs, base: TrainArgs) -> Rule:
+    grace = _grace(args, base)
+    _check_room(args, base, grace)
+    if args.iterations < SMALLEST:
+        raise ArgumentError(
+            f"iterations={args.iterations}: with scheduler=pbt they are a population, of at least {SMALLEST} trials"
+        )
+    if args.sampler not in BEGINNERS:
+        raise ArgumentError(
+            f"sampler={args.sampler} learns from trials that have ended, but with scheduler=pbt all begin "
+            f"before any ends: choose {' or '.join(BEGINNERS)}"
+        )
+    return Population(args.iterations, points(base.epochs, grace, args.interval), args.seed)
+
+
 SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
     "asha": _asha,
     "hyperband": _hyperband,
     "median": _median,
+    "pbt": _pbt,
     "none": _none,
 }
 

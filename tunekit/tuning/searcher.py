@@ -57,6 +57,7 @@ class StudySearcher(Searcher):
         self._waiting = len(study.get_trials(deepcopy=False)) - self._count
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._live: dict[str, Trial] = {}  # by Ray's id
+        self._ended: list[int] = []  # trials that nobody has asked after
         self._told: dict[int, dict[int, float]] = {}  # fitness by epoch, of trials that have not ended
         with self._guarded():
             for number in self._interrupted:
@@ -68,9 +69,20 @@ class StudySearcher(Searcher):
         return len(self._interrupted) + max(0, self._iterations - self._count, self._waiting)
 
     @property
-    def going_on(self) -> bool:
-        """Whether what is added now will be tried: as long as a trial runs and there is time."""
-        return bool(self._live) and not self._budget.time_is_up
+    def refusal(self) -> str | None:
+        """Why what is added now will not be tried; None as long as a trial runs and there is time."""
+        if self._live and not self._budget.time_is_up:
+            return None
+        return "this search hands out no more trials; with it ended: tunekit tune resume=... iterations=MORE"
+
+    def curves(self) -> dict[int, dict[int, float]]:
+        """Fitness by trial and epoch, as far as the scheduler is to know it from the start."""
+        return {trial.number: dict(trial.intermediate_values) for trial in handed_out(self._study)}
+
+    def news(self) -> list[int]:
+        """Trials that have ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def add(self, params: dict[str, Any]) -> int:
         """Have a trial with `params`, all of them, handed out before any other new one; its number."""
@@ -99,10 +111,20 @@ class StudySearcher(Searcher):
         if over or len(self._live) >= self._concurrent:
             return None  # ask again when a trial has ended: more will be known, or have been added, then
         with self._guarded():
-            trial = self._interrupted_trial() if self._interrupted else self._new_trial()
+            trial = self._next()
+            if trial is None:
+                return None
             self._live[trial_id] = trial
-            return {"number": trial.number, "params": trial.params}
+            return self._config(trial)
         return Searcher.FINISHED
+
+    def _next(self) -> Trial | None:
+        """The trial to hand out; None: wait until one has ended."""
+        return self._trial(self._interrupted.pop(0)) if self._interrupted else self._new_trial()
+
+    def _config(self, trial: Trial) -> dict[str, Any]:
+        """What its process is told (trial.py)."""
+        return {"number": trial.number, "params": trial.params}
 
     def _new_trial(self) -> Trial:
         trial = self._study.ask(fixed_distributions=self._space.distributions())
@@ -111,9 +133,6 @@ class StudySearcher(Searcher):
         self._told[trial.number] = {}
         trial.set_user_attr("started", time.time())
         return trial
-
-    def _interrupted_trial(self) -> Trial:
-        return self._trial(self._interrupted.pop(0))
 
     def _trial(self, number: int) -> Trial:
         frozen = self._study.get_trials(deepcopy=False)[number]
@@ -166,12 +185,14 @@ class StudySearcher(Searcher):
                 trial.set_user_attr("reason", "the search's time was up")
             self._study.tell(trial, state=TrialState.PRUNED)
         self._scores.append(max(self._told.pop(trial.number).values()))
+        self._ended.append(trial.number)
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self._describe(trial)
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
         del self._told[trial.number]
+        self._ended.append(trial.number)
 
     def _describe(self, trial: Trial) -> list[dict[str, float]]:
         """Write the trial's user attributes from its curve; the curve."""

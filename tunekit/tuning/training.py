@@ -109,7 +109,8 @@ class Training:
         engine, row = self.engine, self.recorder.last_row
         fitness = engine.ranks.decide(lambda: float((row or {})[FITNESS]))
         self._keep(engine.epoch)
-        return {"epochs": engine.args.epochs, "epoch": engine.epoch, "fitness": fitness}
+        told = {"epochs": engine.args.epochs, "epoch": engine.epoch, "fitness": fitness}
+        return {**told, "finished": engine.finished, "done": engine.finished}
 
     def _keep(self, epoch: int) -> None:
         if self._descent is not None and self.engine.ranks.first:

@@ -46,6 +46,7 @@ class Watcher(Callback):
         """Called ten times a second or oftener: where a search is spoken to, and ends before its time."""
         with self._control.guarding():
             self._desk.serve()
+            self._tell_news()  # in a population trials end while they rest
             self._books.catch_up()
         if self._began is not None and time.monotonic() > self._began + ROOM_SECONDS:
             self._began = None
@@ -80,22 +81,28 @@ class Watcher(Callback):
         self._display.epoch(result["number"], result["epoch"], result["fitness"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial)
+        self._left(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if not self._control.ending:
             self._searcher.died(trial.trial_id, _why(trial.get_pickled_error()))
-        self._ended(trial)
+        self._left(trial)
 
-    def _ended(self, trial: Any) -> None:
+    def _left(self, trial: Any) -> None:
+        """A trial has left its slot."""
         if self._control.ending:
             return
         with self._control.guarding():
             number = trial.config["number"]
-            frozen = self._study.get_trials(deepcopy=False)[number]
-            self._books.update()
             if number not in self._display.board.lines:  # its process never came up
                 self._display.began(number, trial.config["params"])
+            self._display.rests(number)
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        for number in self._searcher.news():
+            frozen = self._study.get_trials(deepcopy=False)[number]
+            self._books.update()
             self._display.ended(number, WORDS[frozen.state], frozen.user_attrs.get("reason", ""))
 
     def __getstate__(self) -> dict[str, Any]:
