@@ -29,8 +29,11 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
         for name, value in _read_yaml(path).items()
         if name not in best.params and name not in NOT_CARRIED_OVER
     }
+    repeats = "with which the training repeats it"
+    if best.origin is not None:
+        repeats = f"but training with them anew does not repeat it: it went on from trial {best.origin[0]}'s weights"
     title = (
-        f"the other arguments of trial {best.number}, with which the training repeats it; to train longer,\n"
+        f"the other arguments of trial {best.number}, {repeats}; to train longer,\n"
         "# on all of a machine: tunekit train cfg=best_hyperparameters.yaml epochs=300 device=None "
         "threads=None"
     )
@@ -52,8 +55,19 @@ def _header(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> list[s
         f"{states['COMPLETE']} complete, {states['PRUNED']} stopped early, {states['FAIL']} failed",
         f"best fitness {best.fitness:.5g}, of trial {best.number} ({best.epochs} epochs)",
         *([", ".join(metrics)] if metrics else []),
+        *_descent(best),
         _gain(trials, best),
         "train with them: tunekit train cfg=best_hyperparameters.yaml",
+    ]
+
+
+def _descent(best: TrialRow) -> list[str]:
+    if best.origin is None:
+        return []
+    parent, epoch = best.origin
+    return [
+        f"trial {best.number} went on from trial {parent}'s weights after epoch {epoch}: these are its last values,",
+        "pbt_schedule.yaml has all of them, and weights/best.pt is what came of it",
     ]
 
 

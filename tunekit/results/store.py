@@ -3,6 +3,7 @@
     tune_results.csv           a row a trial
     results.parquet            a row an epoch
     best_hyperparameters.yaml  what to train with (best.py)
+    pbt_schedule.yaml          of a population: what the best weights were trained with (schedule.py)
 
 In: the run folder (and the open study, to save reading it). Every file is whole at any time, and
 writing twice gives the same files. Reads files only: no Ray, no torch.
@@ -23,6 +24,8 @@ import pyarrow.parquet
 from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
 from tunekit.results.best import best_yaml
+from tunekit.results.schedule import FILE as SCHEDULE
+from tunekit.results.schedule import schedule_yaml
 from tunekit.results.trials import FINISHED, METRICS, TrialRow, best_trial, read_trials, trials_of
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ Epochs = dict[int, pa.Table]
 
 
 def write_results(run_dir: Path, study: Study | None = None, ended: Epochs | None = None) -> list[TrialRow]:
-    """Write the three files and return the rows they tell of.
+    """Write the files and return the rows they tell of.
 
     `ended` saves who calls again and again from reading all files again: trials that have ended are put into
     it, and taken from it the next time.
@@ -48,6 +51,9 @@ def write_results(run_dir: Path, study: Study | None = None, ended: Epochs | Non
     best = best_trial(trials)
     if best is not None:
         write_text(run_dir / "best_hyperparameters.yaml", best_yaml(run_dir, trials, best))
+        schedule = schedule_yaml(trials, best)
+        if schedule is not None:
+            write_text(run_dir / SCHEDULE, schedule)
     return trials
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL = "study.journal"
-ORIGIN = "origin"  # a trial's attribute
+ORIGIN, LOSER = "origin", "instead_of"  # attributes of a population's child
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -35,7 +35,9 @@ class TrialRow:
     epochs: int = 0
     seconds: float | None = None
     reason: str = ""  # of a failure, or why it was cut off
-    origin: tuple[int, int] | None = None  # of a population's child: its parent, and after which epoch
+    # Of a population's child: its parent, after which epoch of that it goes on, and whose place it took.
+    origin: tuple[int, int] | None = None
+    instead_of: int | None = None
 
 
 def read_trials(run_dir: Path) -> list[TrialRow]:
@@ -89,4 +91,5 @@ def _row(trial: FrozenTrial) -> TrialRow:
         seconds=attributes.get("seconds"),
         reason=str(attributes.get("reason") or ""),
         origin=tuple(attributes[ORIGIN]) if ORIGIN in attributes else None,
+        instead_of=attributes.get(LOSER),
     )

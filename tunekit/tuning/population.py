@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tunekit.control import Control
 from tunekit.errors import ArgumentError
-from tunekit.results.trials import ORIGIN
+from tunekit.results.trials import LOSER, ORIGIN
 from tunekit.search.budget import Budget
 from tunekit.search.population import Population, explore
 from tunekit.search.space import Space
@@ -24,7 +24,7 @@ from tunekit.tuning.depot import Depot
 from tunekit.tuning.descent import Snapshots
 from tunekit.tuning.searcher import StudySearcher
 
-SIZE, LOSER = "population", "instead_of"  # attributes of the study and of a child
+SIZE = "population"  # an attribute of the study
 
 
 class PopulationSearcher(StudySearcher):
