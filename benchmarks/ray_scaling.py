@@ -205,8 +205,8 @@ def summary(options: argparse.Namespace, epochs: Epochs, looks: Sequence[Look]) 
     what = (
         f"{len(ends)} trials of {options.epochs} epochs at most, {options.slots} at a time, "
         f"{options.sampler}, asha; an epoch sleeps {FASTEST / options.shrink:.2g} to "
-        f"{SLOWEST / options.shrink:.2g} s ({options.shrink:g} times less than it stands for). Since the line "
-        "before: how long a slot waits, medians (99th percentiles); CPU; the most memory (PSS)"
+        f"{SLOWEST / options.shrink:.2g} s ({options.shrink:g} times less than it stands for). Since the "
+        "line before: how long a slot waits, medians (99th percentiles); CPU; the most memory (PSS)"
     )
     busy = [
         f"- slots were training {epochs.trained(*span) / (options.slots * (span[1] - span[0])):.1%} of "
