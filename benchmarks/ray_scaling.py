@@ -31,6 +31,10 @@ from tunekit.tuning import run as product
 
 STEPS = (100, 500, 1000, 2000, 5000, 10000)
 KINDS = ("driver", "Ray", "trials")
+TITLES = (
+    SleepingTrial.__name__,
+    "ResourceTrainable",
+)  # of a slot's process, the second by `tune.with_resources`
 
 
 def arguments() -> argparse.Namespace:
@@ -133,7 +137,8 @@ class Watch(threading.Thread):
 def kind(pid: int) -> str:
     if pid == os.getpid():
         return "driver"
-    return "trials" if SleepingTrial.__name__ in memory.read(pid, "cmdline") else "Ray"
+    title = memory.read(pid, "cmdline")
+    return "trials" if any(name in title for name in TITLES) else "Ray"
 
 
 def cpu_seconds(pid: int) -> float:
