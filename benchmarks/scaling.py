@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import math
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ from types import SimpleNamespace
 
 import common
 import numpy as np
+from simulated import FITNESS, Curve, curve_of, write_row
 
 from tunekit.checks import build_args
 from tunekit.control import Control
@@ -31,7 +31,6 @@ from tunekit.tuning.schedulers import make_scheduler
 from tunekit.tuning.searcher import StudySearcher
 from tunekit.tuning.study import create_study
 
-HEADER = "epoch,time,metrics/mAP50-95(B)\n"
 STEPS = (100, 500, 1000, 2000, 5000, 10000)
 
 
@@ -40,10 +39,11 @@ class Slot:
     """Where one trial runs."""
 
     name: str
-    number: int
+    curve: Curve
     epoch: int = 0
-    seconds: float = 0.0  # an epoch
-    top: float = 0.0  # what the curve comes to
+
+    def folder(self, run: Path) -> Path:
+        return run / "trials" / str(self.curve.number)
 
 
 @dataclass
@@ -53,6 +53,31 @@ class Costs:
     ask: list[float] = field(default_factory=list)
     epoch: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Use:
+    """Simulated seconds of the whole search, and those that all slots together trained."""
+
+    slots: int
+    span: float = 0.0
+    trained: float = 0.0
+    span_before: float = 0.0  # until the last trial was handed out
+    trained_before: float = 0.0
+
+    def handed_out(self, now: float, running: float) -> None:
+        """A trial begins; those that run have trained for `running` seconds since their last epochs' ends."""
+        self.span_before, self.trained_before = now, self.trained + running
+
+    def told(self) -> str:
+        tail = self.span - self.span_before
+        whole = self.trained / (self.slots * self.span)
+        before = self.trained_before / max(self.slots * self.span_before, 1e-9)
+        after = (self.trained - self.trained_before) / (self.slots * tail)
+        return (
+            f"- slots were training {whole:.1%} of {self.span / 3600:.2f} simulated hours: {before:.2%} "
+            f"until the last trial was handed out, {after:.1%} of the {tail / 60:.0f} minutes after that"
+        )
 
 
 def arguments() -> argparse.Namespace:
@@ -68,7 +93,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options, began = arguments(), common.machine()
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
-        lines, busy, span = simulate(options, Path(folder))
+        lines, use = simulate(options, Path(folder))
     header = ["finished trials", "ask ms", "epoch ms", "end ms, with tables", "memory MB", "driver busy"]
     text = [
         f"{options.trials} trials of {options.epochs} epochs at most, {options.slots} at a time, "
@@ -76,13 +101,13 @@ def main() -> None:
         "",
         *common.table(header, lines),
         "",
-        f"- slots were training {busy:.1%} of {span / 3600:.1f} simulated hours",
+        use.told(),
     ]
     common.report("Scaling: the driver of a large search", began, text, options.out)
 
 
-def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], float, float]:
-    """The lines of the table, the share of the slots' time that they trained, the simulated seconds."""
+def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], Use]:
+    """The lines of the table, and what became of the slots' time."""
     args = build_args(TuneArgs, {"iterations": options.trials, "epochs": options.epochs})
     space, control, budget = load_space("default"), Control(), Budget(None, None)
     (run / "space.yaml").write_text(space.to_yaml())
@@ -99,13 +124,10 @@ def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], f
     scheduler = make_scheduler(args, args, budget)
     scheduler.listen(searcher.curve)
     books = Books(run, study)
-    chance = np.random.default_rng(options.seed)
-    costs, lines = Costs(), []
-    driver_free = trained = span = really = 0.0
-    finished = 0
+    costs, lines, use = Costs(), [], Use(options.slots)
+    driver_free = really = 0.0
+    finished = asked = 0
     events: list[tuple[float, int, Slot | None]] = [(0.0, place, None) for place in range(options.slots)]
-    heapq.heapify(events)
-    asked = 0
     while events:
         now, place, slot = heapq.heappop(events)
         start = time.perf_counter()
@@ -116,26 +138,30 @@ def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], f
             if not isinstance(given, dict):
                 continue
             costs.ask.append(spent)
-            unit = [one.to_unit(given["params"][one.name]) for one in space.parameters]
-            slot = Slot(f"t{asked}", given["number"])
-            slot.seconds = float(chance.uniform(2, 60))
-            slot.top = 0.6 * math.exp(-float(np.mean(np.square(np.array(unit) - 0.4))) * 8)
-            (run / "trials" / str(slot.number)).mkdir(parents=True)
+            slot = Slot(f"t{asked}", curve_of(space, given["number"], given["params"]))
+            slot.folder(run).mkdir(parents=True)
+            begun = [at - slot.curve.seconds for at, _, slot in events if slot is not None]
+            use.handed_out(now, sum(max(0.0, now - one) for one in begun))
         else:
             slot.epoch += 1
-            trained += slot.seconds
-            fitness = slot.top * (1 - math.exp(-slot.epoch / 8)) + float(chance.normal(0, 0.005))
-            with (run / "trials" / str(slot.number) / "results.csv").open("a") as file:
-                row = f"{slot.epoch},{slot.epoch * slot.seconds},{fitness}\n"
-                file.write(row if slot.epoch > 1 else HEADER + row)
+            use.trained += slot.curve.seconds
+            fitness = slot.curve.fitness(slot.epoch)
+            row = {"epoch": slot.epoch, "time": slot.epoch * slot.curve.seconds, FITNESS: fitness}
+            write_row(slot.folder(run), row)
             done = slot.epoch == options.epochs
-            result = {"number": slot.number, "epoch": slot.epoch, "fitness": fitness, "finished": done}
+            result = {
+                "number": slot.curve.number,
+                "epoch": slot.epoch,
+                "fitness": fitness,
+                "finished": done,
+            }
             trial = SimpleNamespace(trial_id=slot.name)
             start = time.perf_counter()
             if not done:
-                searcher.on_trial_result(slot.name, result)
                 done = scheduler.on_trial_result(None, trial, result) == scheduler.STOP
-            if done:
+            if not done:
+                searcher.on_trial_result(slot.name, result)
+            else:
                 searcher.on_trial_complete(slot.name, result)
                 scheduler.on_trial_complete(None, trial, result)
                 books.update()
@@ -151,9 +177,9 @@ def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], f
             raise control.fault
         really += spent
         driver_free = max(driver_free, now) + spent
-        span = max(span, driver_free)
-        heapq.heappush(events, (driver_free + (slot.seconds if slot else 0.0), place, slot))
-    return lines, trained / (options.slots * span), span
+        use.span = max(use.span, driver_free)
+        heapq.heappush(events, (driver_free + (slot.curve.seconds if slot else 0.0), place, slot))
+    return lines, use
 
 
 def line(finished: int, costs: Costs, busy: float) -> list[str]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.search.asha import Asha, default_grace, goes_on, rungs
+from tunekit.search.ranking import Ranking
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_best_share_goes_on(recorded: dict[int, float], reduction: int, data
     places = -(-len(recorded) // reduction)
     bar = sorted(recorded.values(), reverse=True)[places - 1]
     expected = len(recorded) < reduction or recorded[number] >= bar
-    assert goes_on(number, recorded, reduction) is expected
+    assert goes_on(number, Ranking(recorded.items()), reduction) is expected
 
 
 def test_the_defaults_are_never_stopped() -> None:

@@ -25,8 +25,8 @@ from tunekit.search.genetic import (
     Result,
     annealed,
     is_taken,
+    place,
     propose,
-    rank,
     reflect,
     result_of,
     shrunken_covariance,
@@ -118,7 +118,7 @@ def result(number: int, rung: float, value: float) -> Result:
 def test_a_stopped_trial_ranks_by_its_rung_and_below_every_complete_one() -> None:
     complete = [result(0, math.inf, 0.30), result(4, math.inf, 0.10)]
     stopped = [result(1, 4, 0.99), result(2, 12, 0.20), result(3, 4, 0.50), result(5, 4, 0.50)]
-    assert [r.number for r in rank(stopped + complete)] == [0, 4, 2, 1, 3, 5]
+    assert [r.number for r in sorted(stopped + complete, key=place)] == [0, 4, 2, 1, 3, 5]
 
 
 @given(st.integers(1, 60))

@@ -8,8 +8,8 @@ Pure: knows no clock, no file, no Ray.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
+from tunekit.search.ranking import Ranking
 from tunekit.search.rule import Rule
 
 
@@ -39,15 +39,12 @@ def rungs(epochs: int, grace: int, reduction: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def goes_on(number: int, recorded: Mapping[int, float], reduction: int) -> bool:
-    """Whether trial `number` goes on, given all values (larger is better) `recorded` at a rung: its own too.
+def goes_on(number: int, recorded: Ranking, reduction: int) -> bool:
+    """Whether trial `number` goes on, given all values `recorded` at a rung: its own too.
 
     Ties go on: in the first epochs many a trial has fitness 0, and that says nothing yet.
     """
-    if len(recorded) < reduction:
-        return True
-    better = sum(value > recorded[number] for value in recorded.values())
-    return better * reduction < len(recorded)
+    return len(recorded) < reduction or recorded.better(number) * reduction < len(recorded)
 
 
 class Asha(Rule):
@@ -57,18 +54,20 @@ class Asha(Rule):
         super().__init__()
         self.rungs = rungs
         self.reduction = reduction
+        self._at = {rung: Ranking() for rung in rungs}
+
+    def record(self, number: int, epoch: int, fitness: float | None) -> None:
+        super().record(number, epoch, fitness)
+        curve = self._curves[number]
+        for rung in self.rungs:
+            if min(curve) <= rung <= max(curve):
+                # The best and not the last: a trial counts by its best epoch in the end, too, and one noisy
+                # epoch does not throw it out.
+                self._at[rung].put(number, max(value for past, value in curve.items() if past <= rung))
 
     def passes(self, number: int, epoch: int) -> bool:
-        return epoch not in self.rungs or goes_on(number, self.at(epoch), self.reduction)
+        return epoch not in self.rungs or goes_on(number, self._at[epoch], self.reduction)
 
     def at(self, rung: int) -> dict[int, float]:
-        """{trial number: best fitness up to that rung} of the trials that came there.
-
-        The best and not the last: a trial counts by its best epoch in the end, too, and one noisy epoch
-        does not throw it out.
-        """
-        return {
-            number: max(value for epoch, value in curve.items() if epoch <= rung)
-            for number, curve in self._curves.items()
-            if min(curve) <= rung <= max(curve)
-        }
+        """{trial number: best fitness up to that rung} of the trials that came there."""
+        return self._at[rung].of

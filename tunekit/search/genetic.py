@@ -1,12 +1,12 @@
 """Evolution as an Optuna sampler: a study's trials in, the next trial's parameters out.
 
 Steady state and asynchronous: every proposal is bred from whatever has finished by then, so any number of
-trials may be in flight and none waits for a generation. There is no state but the study, and each
-proposal's randomness comes from (seed, trial number): the same history gives the same proposal, after a
-resume too.
+trials may be in flight and none waits for a generation. There is no state but the study (of which what has
+ended is read once), and each proposal's randomness comes from (seed, trial number): the same history gives
+the same proposal, after a resume too.
 
 One proposal, on genes in [0, 1] (each parameter in its own scale):
-  1. a parent out of the best few, better ones more often (`rank`, `weights`), or, to average out the
+  1. a parent out of the best few, better ones more often (`place`, `weights`), or, to average out the
      noise in their scores, the best few's mean (the recombination of evolution strategies: Beyer,
      'genetic repair'; Hansen's CMA-ES, arXiv 1604.00772);
   2. a random subset of genes (`mask`): with 26 genes and 100 trials, a few changes at a time can be
@@ -22,6 +22,7 @@ trials are not parents, only not repeated. Knows nothing of Ray, of YOLO, or why
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class GeneticSampler(BaseSampler):
         self._space = space
         self._seed = seed
         self._policy = policy or Policy()
-        self._known: dict[int, tuple[dict[str, Value], np.ndarray]] = {}  # genes of trials seen before
+        self._history: History | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space.distributions()
@@ -86,32 +87,53 @@ class GeneticSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        others = [
-            (other, self._genes(other))
-            for other in study.get_trials(deepcopy=False)
-            if other.number < trial.number
-        ]
-        genes = propose(
-            self._space,
-            [result for other in others if (result := result_of(*other, sign)) is not None],
-            np.array([genes for _, genes in others]),
-            np.random.default_rng((self._seed, trial.number)),
-            self._policy,
-        )
-        return from_units(self._space, genes)
-
-    def _genes(self, trial: FrozenTrial) -> np.ndarray:
-        """(D,) in [0, 1]; from memory where it is the same trial still, for there may be thousands."""
-        known = self._known.get(trial.number)
-        if known is None or known[0] != trial.params:
-            known = self._known[trial.number] = (trial.params, to_units(self._space, trial.params))
-        return known[1]
+        if self._history is None or self._history.study is not study:
+            self._history = History(study, self._space)
+        taken = self._history.read(trial.number)
+        rng = np.random.default_rng((self._seed, trial.number))
+        return from_units(self._space, propose(self._space, self._history.ranked, taken, rng, self._policy))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         raise LookupError(f"{param_name} is not in the search space {self._space.name}")
+
+
+class History:
+    """A study as the sampler sees it. There may be thousands of trials, so each is read until it has ended,
+    when it cannot change any more, and then no more. `ranked`: what has been learnt, best first."""
+
+    def __init__(self, study: Study, space: Space) -> None:
+        self.study, self._space = study, space
+        self._sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        self.ranked: list[Result] = []
+        self._ended = np.empty((0, len(space.parameters)))  # genes
+        self._open: dict[int, tuple[dict[str, Value], np.ndarray]] = {}  # parameters and genes, by number
+        self._seen = 0  # trials
+
+    def read(self, number: int) -> np.ndarray:
+        """(N, D) genes of all trials but `number`, running ones too."""
+        trials = self.study.get_trials(deepcopy=False)
+        ended = []
+        for trial in [*map(trials.__getitem__, self._open), *trials[self._seen :]]:
+            genes = self._genes(trial)
+            if trial.state.is_finished():
+                del self._open[trial.number]
+                ended.append(genes)
+                if (result := result_of(trial, genes, self._sign)) is not None:
+                    insort(self.ranked, result, key=place)
+        self._seen = len(trials)
+        self._ended = np.concatenate([self._ended, np.array(ended)]) if ended else self._ended
+        others = [genes for other, (_, genes) in self._open.items() if other != number]
+        return np.concatenate([self._ended, np.array(others)]) if others else self._ended
+
+    def _genes(self, trial: FrozenTrial) -> np.ndarray:
+        """(D,) in [0, 1]; a trial that waits gets its parameters when it begins."""
+        known = self._open.get(trial.number)
+        if known is None or known[0] != trial.params:
+            params = dict(trial.params)  # a copy: a storage in memory changes its own
+            known = self._open[trial.number] = (params, to_units(self._space, params))
+        return known[1]
 
 
 def result_of(trial: FrozenTrial, genes: np.ndarray, sign: float) -> Result | None:
@@ -135,10 +157,9 @@ def from_units(space: Space, genes: np.ndarray) -> dict[str, Value]:
 
 
 def propose(
-    space: Space, results: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
+    space: Space, ranked: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
 ) -> np.ndarray:
-    """(D,) genes of the next trial, given what is known and the genes `taken` (N, D) of all trials so far."""
-    ranked = rank(results)
+    """(D,) genes of the next trial, given what is known, best first, and the genes `taken` (N, D) so far."""
     genes = _scatter(space, rng, policy)
     for _ in range(TRIES):
         if len(ranked) >= policy.start:
@@ -149,9 +170,9 @@ def propose(
     return genes  # a small space may be used up
 
 
-def rank(results: Sequence[Result]) -> list[Result]:
-    """Best first: by the rung reached, then the value there; the earlier one of equals."""
-    return sorted(results, key=lambda result: (-result.rung, -result.value, result.number))
+def place(result: Result) -> tuple[float, float, int]:
+    """What sorts the best first: by the rung reached, then the value there; the earlier one of equals."""
+    return -result.rung, -result.value, result.number
 
 
 def weights(count: int) -> np.ndarray:
@@ -202,7 +223,7 @@ def _scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarr
     return _settle(space, np.where(chosen, moved, prior), prior, chosen)
 
 
-def _breed(space: Space, ranked: list[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:
+def _breed(space: Space, ranked: Sequence[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:
     """A child of the best."""
     best = ranked[: policy.parents]
     share = weights(len(best))
@@ -221,7 +242,7 @@ def _breed(space: Space, ranked: list[Result], rng: np.random.Generator, policy:
 
 
 def _moved(
-    space: Space, parent: np.ndarray, ranked: list[Result], rng: np.random.Generator, policy: Policy
+    space: Space, parent: np.ndarray, ranked: Sequence[Result], rng: np.random.Generator, policy: Policy
 ) -> np.ndarray:
     """All genes of `parent` after one step."""
     count, width = len(ranked), len(parent)

@@ -9,8 +9,8 @@ no Ray.
 from __future__ import annotations
 
 import math
-from statistics import median
 
+from tunekit.search.ranking import Ranking
 from tunekit.search.rule import Rule
 
 FEWEST = 3  # other trials at an epoch: the median of fewer says little
@@ -22,23 +22,25 @@ class Median(Rule):
     def __init__(self, grace: int) -> None:
         super().__init__()
         self.grace = grace
+        self._at: dict[int, Ranking] = {}  # by epoch
+
+    def record(self, number: int, epoch: int, fitness: float | None) -> None:
+        before = max(self._curves.get(number, ()), default=epoch)
+        super().record(number, epoch, fitness)
+        curve = self._curves[number]
+        for one in range(min(epoch, before + 1), max(curve) + 1):  # all whose average is new or changed
+            average = _average([value for past, value in curve.items() if past <= one])
+            self._at.setdefault(one, Ranking()).put(number, average)
 
     def passes(self, number: int, epoch: int) -> bool:
-        if epoch < self.grace:
-            return True
-        others = [average for other, average in self.at(epoch).items() if other != number]
-        if len(others) < FEWEST:
+        if epoch < self.grace or len(self._at[epoch]) <= FEWEST:  # itself included
             return True
         best = max(value for past, value in self._curves[number].items() if past <= epoch)
-        return best >= median(others)
+        return best >= self._at[epoch].median_beside(number)
 
     def at(self, epoch: int) -> dict[int, float]:
         """{trial number: its average fitness up to `epoch`} of the trials that came there."""
-        return {
-            number: _average([value for past, value in curve.items() if past <= epoch])
-            for number, curve in self._curves.items()
-            if min(curve) <= epoch <= max(curve)
-        }
+        return self._at[epoch].of if epoch in self._at else {}
 
 
 def _average(values: list[float]) -> float:

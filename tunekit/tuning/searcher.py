@@ -24,6 +24,7 @@ from tunekit.search.budget import Budget
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
 from tunekit.tuning.depot import Depot
+from tunekit.tuning.journal import together
 from tunekit.tuning.study import handed_out, scores, writes
 from tunekit.tuning.trial import trial_folder
 
@@ -56,6 +57,7 @@ class StudySearcher(Searcher):
         self._waiting = len(study.get_trials(deepcopy=False)) - self._count
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._live: dict[str, Trial] = {}  # by Ray's id
+        self._told: dict[int, dict[int, float]] = {}  # fitness by epoch, of trials that have not ended
         with self._guarded():
             for number in self._interrupted:
                 self._sync(self._trial(number))
@@ -106,6 +108,7 @@ class StudySearcher(Searcher):
         trial = self._study.ask(fixed_distributions=self._space.distributions())
         self._count += 1
         self._waiting = max(0, self._waiting - 1)
+        self._told[trial.number] = {}
         trial.set_user_attr("started", time.time())
         return trial
 
@@ -113,7 +116,9 @@ class StudySearcher(Searcher):
         return self._trial(self._interrupted.pop(0))
 
     def _trial(self, number: int) -> Trial:
-        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        self._told[number] = dict(frozen.intermediate_values)
+        return Trial(self._study, frozen._trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self._guarded():
@@ -150,7 +155,8 @@ class StudySearcher(Searcher):
             trial.set_user_attr("note", note)
         if not curve:
             self._fail(trial, f"its results.csv in {trial_folder(self._run, trial.number)} is gone")
-        elif finished:
+            return
+        if finished:
             self._study.tell(trial, max(row[FITNESS] for row in curve))
         else:
             if trial.number in self.unwanted:
@@ -159,12 +165,13 @@ class StudySearcher(Searcher):
                 self.cut_off += 1
                 trial.set_user_attr("reason", "the search's time was up")
             self._study.tell(trial, state=TrialState.PRUNED)
-        self._scores = scores(self._study)
+        self._scores.append(max(self._told.pop(trial.number).values()))
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self._describe(trial)
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
+        del self._told[trial.number]
 
     def _describe(self, trial: Trial) -> list[dict[str, float]]:
         """Write the trial's user attributes from its curve; the curve."""
@@ -186,18 +193,19 @@ class StudySearcher(Searcher):
         return curve
 
     def curve(self, number: int) -> dict[int, float]:
-        """A trial's fitness by epoch, as far as it has been told."""
-        return self._study.get_trials(deepcopy=False)[number].intermediate_values
+        """The fitness by epoch of a trial that has not ended, as far as it has been told."""
+        return self._told[number]
 
     def _report(self, trial: Trial, values: dict[int, float]) -> None:
-        known = self.curve(trial.number)
+        known = self._told[trial.number]
         for epoch, fitness in values.items():
             if epoch not in known:
                 trial.report(fitness, epoch)
+                known[epoch] = fitness
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        with self._control.guarding(), writes(self._run):
+        with self._control.guarding(), writes(self._run), together(self._study):
             yield
 
     def save(self, checkpoint_path: str) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.errors import RunFolderError
 from tunekit.results.trials import JOURNAL
+from tunekit.tuning.journal import Journal
 
 DATA_KEY = "data"
 
@@ -99,7 +99,7 @@ def writes(run: Path) -> Iterator[None]:
 
 
 def _storage(run: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(run / JOURNAL)))
+    return JournalStorage(Journal(run / JOURNAL))
 
 
 def _mend(journal: Path) -> None:
