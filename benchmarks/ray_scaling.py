@@ -31,6 +31,10 @@ from tunekit.tuning import run as product
 
 STEPS = (100, 500, 1000, 2000, 5000, 10000)
 KINDS = ("driver", "Ray", "trials")
+TITLES = (
+    SleepingTrial.__name__,
+    "ResourceTrainable",
+)  # of a slot's process, the second by `tune.with_resources`
 
 
 def arguments() -> argparse.Namespace:
@@ -133,7 +137,8 @@ class Watch(threading.Thread):
 def kind(pid: int) -> str:
     if pid == os.getpid():
         return "driver"
-    return "trials" if SleepingTrial.__name__ in memory.read(pid, "cmdline") else "Ray"
+    title = memory.read(pid, "cmdline")
+    return "trials" if any(name in title for name in TITLES) else "Ray"
 
 
 def cpu_seconds(pid: int) -> float:
@@ -205,8 +210,8 @@ def summary(options: argparse.Namespace, epochs: Epochs, looks: Sequence[Look]) 
     what = (
         f"{len(ends)} trials of {options.epochs} epochs at most, {options.slots} at a time, "
         f"{options.sampler}, asha; an epoch sleeps {FASTEST / options.shrink:.2g} to "
-        f"{SLOWEST / options.shrink:.2g} s ({options.shrink:g} times less than it stands for). Since the line "
-        "before: how long a slot waits, medians (99th percentiles); CPU; the most memory (PSS)"
+        f"{SLOWEST / options.shrink:.2g} s ({options.shrink:g} times less than it stands for). Since the "
+        "line before: how long a slot waits, medians (99th percentiles); CPU; the most memory (PSS)"
     )
     busy = [
         f"- slots were training {epochs.trained(*span) / (options.slots * (span[1] - span[0])):.1%} of "

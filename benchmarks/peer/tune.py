@@ -3,11 +3,13 @@
     python tune.py JOB.json RESULT.json
 
 Job: model, settings (arguments of the peer's `tune`, by its names), space (ranges, or null for its own).
-Result: a row a trial, in order: end (seconds since this program began), fitness, epochs that were trained.
+Result: a row a trial, in order: end (seconds since this program began), fitness, epochs that were trained and
+the seconds of that training.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import threading
@@ -41,11 +43,15 @@ class Watch(threading.Thread):
         self.look()
 
 
-def epochs_of(row: dict[str, Any], otherwise: int) -> int:
-    """Rows of the results.csv files that the trial's trainings left."""
+def trained(row: dict[str, Any], otherwise: int) -> dict[str, float]:
+    """Epochs and seconds, from the results.csv files that the trial's trainings left."""
     tables = [Path(folder) / "results.csv" for folder in row.get("save_dirs", {}).values()]
-    counts = [len(table.read_text().splitlines()) - 1 for table in tables if table.exists()]
-    return sum(counts) if counts else otherwise
+    read = [list(csv.DictReader(table.open(newline=""))) for table in tables if table.exists()]
+    lines = [{name.strip(): value for name, value in rows[-1].items()} for rows in read if rows]
+    return {
+        "epochs": sum(map(len, read)) if read else otherwise,
+        "training": sum(float(line["time"]) for line in lines),
+    }
 
 
 def main() -> None:
@@ -64,7 +70,7 @@ def main() -> None:
     watch.close()
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     trials = [
-        {"end": end, "fitness": row["fitness"], "epochs": epochs_of(row, given["epochs"])}
+        {"end": end, "fitness": row["fitness"], **trained(row, given["epochs"])}
         for row, end in zip(rows, watch.ends, strict=True)
     ]
     result = {"version": ultralytics.__version__, "trials": trials}
