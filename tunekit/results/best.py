@@ -31,7 +31,7 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
     }
     repeats = "with which the training repeats it"
     if best.origin is not None:
-        repeats = f"but training with them anew does not repeat it: it went on from trial {best.origin[0]}'s weights"
+        repeats = "which alone do not repeat it"
     title = (
         f"the other arguments of trial {best.number}, {repeats}; to train longer,\n"
         "# on all of a machine: tunekit train cfg=best_hyperparameters.yaml epochs=300 device=None "
@@ -66,8 +66,8 @@ def _descent(best: TrialRow) -> list[str]:
         return []
     parent, epoch = best.origin
     return [
-        f"trial {best.number} went on from trial {parent}'s weights after epoch {epoch}: these are its last values,",
-        "pbt_schedule.yaml has all of them, and weights/best.pt is what came of it",
+        f"trial {best.number} went on from trial {parent}'s weights after epoch {epoch}, with these values;",
+        "pbt_schedule.yaml has those before, too, and weights/best.pt is what came of all",
     ]
 
 

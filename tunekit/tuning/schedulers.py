@@ -100,7 +100,7 @@ def _pbt(args: TuneArgs, base: TrainArgs) -> Rule:
     _check_room(args, base, grace)
     if args.iterations < SMALLEST:
         raise ArgumentError(
-            f"iterations={args.iterations}: with scheduler=pbt they are a population, of at least {SMALLEST} trials"
+            f"iterations={args.iterations}: with scheduler=pbt it is a population's size, at least {SMALLEST}"
         )
     if args.sampler not in BEGINNERS:
         raise ArgumentError(
