@@ -6,6 +6,7 @@ the disk fills up. Faults of the disk are told as RunFolderError naming the file
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from tunekit.errors import RunFolderError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -34,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             raise RunFolderError(
                 f"cannot write {path}: {disk.strerror or disk}. Free some space or choose another place "
                 "with project="
-            ) from fault
+            ) from disk
         raise
 
 
