@@ -1,21 +1,10 @@
 """Files are whole or not there, and a disk that is full is told as such, whoever writes."""
 
-import resource
-
 import pytest
 import torch
 
 from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
-
-
-@pytest.fixture
-def small_disk():
-    """Files cannot grow beyond 100 kB: the write fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,11 @@ MOST_RECOVERIES = 3
 class Recorder:
     """Writes `engine`'s results into `folder`, and reads them back to resume."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called before an epoch is written: what it raises ends the training."""
         self.folder = folder
         self.engine = engine
+        self._check = check
         self.last, self.best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
         self._rows: list[dict[str, str]] = []
 
@@ -91,6 +93,7 @@ class Recorder:
         args = self.engine.args
         if not self.engine.ranks.first:
             return
+        self._check()
         row = result.row()
         self._rows.append({name: _written(name, value) for name, value in row.items()})
         table = io.StringIO()
