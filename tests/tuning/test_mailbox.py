@@ -124,6 +124,18 @@ def test_a_trial_whose_workers_die_again_and_again_is_given_up(run):
     run(story)
 
 
+def test_a_node_that_is_taken_away_as_announced_counts_against_no_trial(run):
+    async def story(box: Mailbox) -> None:
+        coming = await ordered(box, 0)
+        for _ in range(DEATHS_OF_A_TRIAL + 2):
+            await box.death("worker 2 of 2 lost its node", counts=False)
+        assert not coming.done()
+        await box.answer(0, {"epoch": 1})
+        assert (await coming)["note"].startswith("worker 2 of 2 lost its node: all started again")
+
+    run(story)
+
+
 def test_deaths_in_different_epochs_of_a_trial_add_up(run):
     async def story(box: Mailbox) -> None:
         for epoch in range(DEATHS_OF_A_TRIAL + 1):
