@@ -31,6 +31,22 @@ def test_a_fault_of_the_writer_itself_is_raised_as_it_is(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_who_may_not_write_is_told_at_the_last_moment(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    asked = []
+
+    def check() -> None:
+        asked.append(path.read_text())
+        raise PermissionError("not yours")
+
+    with pytest.raises(RunFolderError, match="not yours"):
+        write_atomic(path, lambda file: asked.append(file.write(b"new")), check)
+    assert asked == [3, "old"]
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "old"
+
+
 def test_a_missing_folder_is_told_with_the_way_out(tmp_path):
     with pytest.raises(RunFolderError, match=r"No such file or directory.* project="):
         write_text(tmp_path / "gone" / "args.yaml", "x")
