@@ -1,16 +1,20 @@
-"""What the mailbox makes of faults and deaths: pure, no Ray."""
+"""What the mailbox makes of faults and deaths, and what it is told of them: pure, no Ray runs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from tunekit.args import TrainArgs
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
+from tunekit.tuning.workers import Witness
 
 PATIENCE = 0.2
 
@@ -134,6 +138,19 @@ def test_a_node_that_is_taken_away_as_announced_counts_against_no_trial(run):
         assert (await coming)["note"].startswith("worker 2 of 2 lost its node: all started again")
 
     run(story)
+
+
+def test_a_node_that_was_announced_to_go_is_told_from_one_that_died(monkeypatch):
+    told = []
+    monkeypatch.setattr("ray.get", lambda sent: sent)
+    box = SimpleNamespace(death=SimpleNamespace(remote=lambda *words: told.append(words)))
+    for preempted in (True, False):
+        fault = WorkerHealthCheckFailedError("", RayActorError(preempted=preempted))
+        Witness(box, 2).after_exception(None, {1: fault})
+    assert told == [
+        ("worker 2 of 2 lost its node, which was taken away as announced", False),
+        ("worker 2 of 2 died (killed, or out of memory?)", True),
+    ]
 
 
 def test_deaths_in_different_epochs_of_a_trial_add_up(run):
