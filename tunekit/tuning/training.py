@@ -1,29 +1,29 @@
 """One trial's training, step by step: arguments and a folder in, one result an epoch out.
 
 The folder <run>/trials/<number>/ has the shape of a `tunekit train` run; a trial that was cut off goes on
-from its weights/last.pt. On several workers each of them holds one, and the first one's writes. With a
-storage the folder is on this node's disk, and an epoch is given out when the storage has it.
+from its weights/last.pt, and who comes later has the right to it (claim.py, depot.py). On several workers
+each of them holds one, and the first one's writes. With a storage the folder is on this node's disk, and an
+epoch is given out when the storage has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import filelock
 import torch
 
 from tunekit.args import TrainArgs
-from tunekit.errors import CheckpointError, RunFolderError
+from tunekit.errors import CheckpointError
 from tunekit.training.engine import Engine
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.recorder import Recorder, write_args
 from tunekit.training.result import EpochResult
+from tunekit.tuning.claim import Claim
 from tunekit.tuning.depot import TrialCopy
 from tunekit.tuning.result import Result
 from tunekit.tuning.storage import Storage
-
-ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
 
 class Training:
@@ -37,23 +37,24 @@ class Training:
         self._copy = TrialCopy(storage) if storage is not None and ranks.first else None
         if self._copy is not None:
             folder = self._copy.folder
-        self._lock = _own(folder) if ranks.first else None
+        self._claim = Claim(folder) if self._copy is None and ranks.first else None
         self.note: str | None = None
         self.engine = Engine(args, ranks)
-        self.recorder = Recorder(folder, self.engine)
-        if ranks.decide(self.recorder.last.exists):
-            try:
-                self.recorder.resume()
-                if ranks.first:
-                    write_args(folder / "args.yaml", self.engine.args)
-            except CheckpointError as fault:
-                self.note = f"started again from epoch 1, because its checkpoint cannot be used: {fault}"
-                self.engine.close()
-                self.engine = Engine(args, ranks)
-                self.recorder = Recorder(folder, self.engine)
+        self.recorder = Recorder(folder, self.engine, self._check)
+        with self._disk():
+            if ranks.decide(self.recorder.last.exists):
+                try:
+                    self.recorder.resume()
+                    if ranks.first:
+                        write_args(folder / "args.yaml", self.engine.args)
+                except CheckpointError as fault:
+                    self.note = f"started again from epoch 1, because its checkpoint cannot be used: {fault}"
+                    self.engine.close()
+                    self.engine = Engine(args, ranks)
+                    self.recorder = Recorder(folder, self.engine, self._check)
+                    self.recorder.start()
+            else:
                 self.recorder.start()
-        else:
-            self.recorder.start()
         self._send()
         self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
 
@@ -62,7 +63,8 @@ class Training:
 
     def next(self) -> Result:
         """Train and record an epoch; its result. What the training says on the way goes along as its note."""
-        result = next(self._epochs, None)
+        with self._disk():
+            result = next(self._epochs, None)
         self._send()
         common = {"epochs": self.engine.args.epochs, "note": self.note}
         self.note = None
@@ -83,31 +85,22 @@ class Training:
             "done": finished,
         }
 
+    def _check(self) -> None:
+        if self._claim is not None:
+            self._claim.check()
+
+    def _disk(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._copy is None else self._copy.disk()
+
     def _send(self) -> None:
         if self._copy is not None:
             self._copy.send()
 
     def close(self) -> None:
         self.engine.close()
-        if self._lock is not None:
-            self._lock.release()
+        if self._claim is not None:
+            self._claim.release()
         if self._copy is not None:
             self._copy.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial may have another batch size
-
-
-def _own(folder: Path) -> filelock.BaseFileLock:
-    """The trial's folder for this process alone, as long as the lock is held or the process lives.
-
-    After a search was killed, its actors finish their last write while the resumed search begins.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=ORPHAN_SECONDS)
-        lock.acquire()
-    except filelock.Timeout:
-        raise RunFolderError(f"another process still trains in {folder}; end it, then resume") from None
-    except OSError as fault:
-        raise RunFolderError(f"cannot write into {folder}: {fault.strerror or fault}") from fault
-    return lock
