@@ -1,8 +1,10 @@
 """What all tests share: property tests draw the same examples on every machine, however busy it is, and the
-files that take minutes begin first, so that none of them runs alone at the end. And a Ray to share."""
+files that take minutes begin first, so that none of them runs alone at the end. And a Ray to share, and a
+disk that is too small."""
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +41,12 @@ def shared_ray() -> Iterator[None]:
     yield
     assert ray.is_initialized(), "tunekit shut down a Ray that it did not start"
     ray.shutdown()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files cannot grow beyond 100 kB: the write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

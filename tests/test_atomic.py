@@ -1,21 +1,10 @@
 """Files are whole or not there, and a disk that is full is told as such, whoever writes."""
 
-import resource
-
 import pytest
 import torch
 
 from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
-
-
-@pytest.fixture
-def small_disk():
-    """Files cannot grow beyond 100 kB: the write fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +29,22 @@ def test_a_fault_of_the_writer_itself_is_raised_as_it_is(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_atomic(path, lambda file: file.write(b"%d" % (1 // 0)))
     assert not list(tmp_path.iterdir())
+
+
+def test_who_may_not_write_is_told_at_the_last_moment(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    asked = []
+
+    def check() -> None:
+        asked.append(path.read_text())
+        raise PermissionError("not yours")
+
+    with pytest.raises(RunFolderError, match="not yours"):
+        write_atomic(path, lambda file: asked.append(file.write(b"new")), check)
+    assert asked == [3, "old"]
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "old"
 
 
 def test_a_missing_folder_is_told_with_the_way_out(tmp_path):

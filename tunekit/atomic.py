@@ -6,6 +6,7 @@ the disk fills up. Faults of the disk are told as RunFolderError naming the file
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,9 +15,16 @@ from typing import IO
 
 from tunekit.errors import RunFolderError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Create or replace `path` with what `write(file)` puts into a binary file."""
+
+def write_atomic(
+    path: Path, write: Callable[[IO[bytes]], object], check: Callable[[], object] = lambda: None
+) -> None:
+    """Create or replace `path` with what `write(file)` puts into a binary file.
+
+    `check` is called at the last moment; what it raises leaves the old file.
+    """
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -25,6 +33,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
+        check()
         os.replace(temporary, path)
     except BaseException as fault:
         if temporary is not None and os.path.exists(temporary):
@@ -34,13 +43,13 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             raise RunFolderError(
                 f"cannot write {path}: {disk.strerror or disk}. Free some space or choose another place "
                 "with project="
-            ) from fault
+            ) from disk
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, check: Callable[[], object] = lambda: None) -> None:
     """Create or replace a UTF-8 text file."""
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, lambda file: file.write(text.encode()), check)
 
 
 def _fault_of_the_disk(fault: BaseException | None) -> OSError | None:

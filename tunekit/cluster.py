@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import ray
@@ -49,7 +49,7 @@ def joined(address: str | None) -> Iterator[None]:
             "node, and runs on a node of the cluster"
         )
     try:
-        _knock(address)
+        knock(address)
         ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": SETTINGS})
     except Exception as fault:  # of many kinds, by what is wrong
         ray.shutdown()
@@ -62,10 +62,11 @@ def joined(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()  # of this process's part in it
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # what Ray's log has said once
+            ray.shutdown()  # of this process's part in it
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raise OSError or ValueError where nobody listens: Ray itself would wait for minutes."""
     if address != "auto":
         host, _, port = address.rpartition(":")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import filelock
 import numpy as np
 import pytest
 
@@ -496,8 +497,8 @@ def test_what_a_killed_process_left_in_memory_is_removed_later(data_set: DataSet
     (left,) = ram_files()
     process.kill()
     process.communicate()
-    memory.folder()
-    assert ram_files() == [left], "a young file may be waiting for its first lock"
-    os.utime(left, (1, 1))
+    with filelock.FileLock(memory.lock_of(left)):
+        memory.folder()
+    assert ram_files() == [left], "a file that is being made may be waiting for its first holder"
     memory.folder()
     assert ram_files() == []

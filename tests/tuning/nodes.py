@@ -39,6 +39,7 @@ class Cluster:
     address: str
     dashboard: str
     scratch: str  # the folder of Ray's own files, on each node
+    host: str = "127.0.0.1"  # of the head
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,8 +58,9 @@ class Cluster:
         done = self.run(sys.executable, "-c", WAIT, self.address, str(count), cwd=Path.cwd())
         assert done.returncode == 0, done.stderr
 
-    def add(self, cpus: int, *hidden: Path) -> subprocess.Popen[bytes]:
-        """Another node with so many cores, for which the folders `hidden` are empty ones.
+    def add(self, cpus: int, *hidden: Path, line: Line | None = None) -> subprocess.Popen[bytes]:
+        """Another node with so many cores, for which the folders `hidden` are empty ones; at the far end of
+        `line`.
 
         Ray's own files are of course: two nodes that share them delete each other's jobs.
         """
@@ -66,6 +68,8 @@ class Cluster:
         if can_mount():
             hide = " && ".join(f"mount -t tmpfs none {folder}" for folder in (self.scratch, *hidden))
             command = ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh", *command]
+        if line is not None:
+            command = ["ip", "netns", "exec", line.name, *command, f"--node-ip-address={line.far}"]
         return self._start(command)
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
@@ -88,20 +92,20 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*cpus: int) -> Iterator[Cluster]:
+def running_cluster(*cpus: int, host: str = "127.0.0.1") -> Iterator[Cluster]:
     """A head with cpus[0] cores, and a node for each more; ended with the block."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:
         port, dashboard = free_port(), free_port()
-        cluster = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", scratch)
+        cluster = Cluster(f"{host}:{port}", f"http://127.0.0.1:{dashboard}", scratch, host)
         try:
             cluster._start(
                 [
-                    *(str(RAY), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"),
+                    *(str(RAY), "start", "--head", f"--port={port}", f"--node-ip-address={host}"),
                     *(f"--num-cpus={cpus[0]}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
                     *(f"--temp-dir={scratch}", *QUIET),
                 ]
             )
-            wait_until_up(port)
+            wait_until_up(host, port)
             for count in cpus[1:]:
                 cluster.add(count)
             cluster.wait_for(len(cpus))
@@ -111,11 +115,11 @@ def running_cluster(*cpus: int) -> Iterator[Cluster]:
                 cluster.end(node)
 
 
-def wait_until_up(port: int) -> None:
+def wait_until_up(host: str, port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as line:
-            if line.connect_ex(("127.0.0.1", port)) == 0:
+            if line.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.2)
     raise AssertionError("the head does not come up")
@@ -127,6 +131,50 @@ def can_mount() -> bool:
     if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A network cable: `near` is an address of this machine, `far` of the network namespace `name`."""
+
+    name: str
+    near: str
+    far: str
+
+    def cut(self) -> None:
+        ip("link", "set", self.name, "down")
+
+    def mend(self) -> None:
+        ip("link", "set", self.name, "up")
+
+
+@contextmanager
+def network_line() -> Iterator[Line]:
+    name, net = f"tk{os.getpid()}", f"10.213.{os.getpid() % 256}"
+    line = Line(name, f"{net}.1", f"{net}.2")
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", name, "type", "veth", "peer", "name", "far", "netns", name)
+        ip("address", "add", f"{line.near}/24", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", name, "address", "add", f"{line.far}/24", "dev", "far")
+        for device in ("far", "lo"):
+            ip("-n", name, "link", "set", device, "up")
+        yield line
+    finally:
+        ip("netns", "delete", name)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@functools.cache
+def can_unplug() -> bool:
+    """Whether nodes can be given a network of their own."""
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
 def free_port() -> int:

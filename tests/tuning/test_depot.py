@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.results.tune_folder import TuneFolder, new_tune_folder
+from tunekit.atomic import write_atomic
 from tunekit.data.cachedir import cache_folder
 from tunekit.errors import RunFolderError, TrainingError
 from tunekit.results.store import trials_of
@@ -94,6 +95,18 @@ def test_who_was_given_up_for_dead_can_send_no_more(storage):
     with pytest.raises(TrainingError, match="begun again elsewhere"):
         first.send()
     assert storage.read(BEST) == b"2"
+
+
+def test_a_nodes_full_disk_is_told_with_the_variable_that_names_another_place(storage, small_disk):
+    copy = TrialCopy(storage)
+    with (
+        pytest.raises(RunFolderError, match=r"File too large.* or let TUNEKIT_CACHE name") as told,
+        copy.disk(),
+    ):
+        write_atomic(copy.folder / LAST, lambda file: file.write(bytes(200_000)))
+    assert str(told.value).startswith(f"cannot write into {copy.folder} on ")
+    assert "project=" not in str(told.value)
+    copy.close()
 
 
 class Cut(Exception):

@@ -1,16 +1,20 @@
-"""What the mailbox makes of faults and deaths: pure, no Ray."""
+"""What the mailbox makes of faults and deaths, and what it is told of them: pure, no Ray runs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from tunekit.args import TrainArgs
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
+from tunekit.tuning.workers import Witness
 
 PATIENCE = 0.2
 
@@ -122,6 +126,31 @@ def test_a_trial_whose_workers_die_again_and_again_is_given_up(run):
         coming.cancel()
 
     run(story)
+
+
+def test_a_node_that_is_taken_away_as_announced_counts_against_no_trial(run):
+    async def story(box: Mailbox) -> None:
+        coming = await ordered(box, 0)
+        for _ in range(DEATHS_OF_A_TRIAL + 2):
+            await box.death("worker 2 of 2 lost its node", counts=False)
+        assert not coming.done()
+        await box.answer(0, {"epoch": 1})
+        assert (await coming)["note"].startswith("worker 2 of 2 lost its node: all started again")
+
+    run(story)
+
+
+def test_a_node_that_was_announced_to_go_is_told_from_one_that_died(monkeypatch):
+    told = []
+    monkeypatch.setattr("ray.get", lambda sent: sent)
+    box = SimpleNamespace(death=SimpleNamespace(remote=lambda *words: told.append(words)))
+    for preempted in (True, False):
+        fault = WorkerHealthCheckFailedError("", RayActorError(preempted=preempted))
+        Witness(box, 2).after_exception(None, {1: fault})
+    assert told == [
+        ("worker 2 of 2 lost its node, which was taken away as announced", False),
+        ("worker 2 of 2 died (killed, or out of memory?)", True),
+    ]
 
 
 def test_deaths_with_an_epoch_between_do_not_add_up(run):

@@ -77,6 +77,19 @@ def test_of_taking_and_taking_back_at_the_same_time_one_wins(tmp_path):
     assert taken == served
 
 
+def test_an_answer_is_swept_away_after_an_hour_but_not_by_a_clock_that_is_set(tmp_path, monkeypatch):
+    (tmp_path / FOLDER).mkdir()
+    answer = tmp_path / FOLDER / "x.answer"
+    answer.write_text("{}")
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    inbox, there = Inbox(tmp_path), []
+    for passed in (0.0, 3590.0, 3610.0):
+        monkeypatch.setattr("time.monotonic", lambda passed=passed: passed)
+        assert list(inbox.requests()) == []
+        there.append(answer.exists())
+    assert there == [True, True, False]
+
+
 def test_two_searches_do_not_take_the_same_request(tmp_path):
     with searching(tmp_path) as one, searching(tmp_path) as other:
         for number in range(20):

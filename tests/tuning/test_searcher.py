@@ -1,5 +1,6 @@
 """The searcher as Ray Tune calls it, over a real study on disk, without Ray."""
 
+import itertools
 import json
 
 import optuna
@@ -15,7 +16,7 @@ from tunekit.search.space import load_space
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.answer import early
 from tunekit.tuning.searcher import StudySearcher
-from tunekit.tuning.study import check_same_data, create_study, open_study
+from tunekit.tuning.study import check_same_data, create_study, open_study, scores
 
 DATA = {"names": ["cat", "dog"], "training images": 10, "validation images": 5}
 
@@ -222,6 +223,18 @@ def test_the_order_that_counts_is_that_of_the_ends_and_a_resume_knows_it(tmp_pat
     assert ended.searcher.spent == "stop"
     assert ended.searcher.suggest("x") == Searcher.FINISHED
     assert Search(tmp_path, iterations=10, stop=3, new=False).searcher.suggest("x")["number"] == 5
+
+
+def test_a_clock_that_is_set_back_changes_nothing_in_the_order_of_the_ends(tmp_path, monkeypatch):
+    clock = itertools.count(2e9, -3600)
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    search = Search(tmp_path, iterations=10)
+    for number, fitness in enumerate((0.5, 0.1, 0.2)):
+        search.whole_trial(number, fitness)
+    again = Search(tmp_path, iterations=10, new=False)
+    again.whole_trial(3, 0.3, failed="it has no score, but a place")
+    again.whole_trial(4, 0.4)
+    assert scores(again.study) == [0.5, 0.1, 0.2, 0.4]
 
 
 def test_an_interrupted_trial_is_finished_even_when_the_others_have_brought_nothing_better(tmp_path):

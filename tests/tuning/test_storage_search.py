@@ -125,7 +125,7 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_from_its_last_epoch(cluster, 
         before = [table(file) for file in files]
         done = coming.result()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "its process broke off; it is started once more" in done.stdout
+    assert "its process broke off; it is started again" in done.stdout
     run = place / "runs" / "death"
     assert_reads_as_ever(run, 2)
     assert min(map(len, before)) < LONGER["epochs"], "the node should die in the middle of its trial"

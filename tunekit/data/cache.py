@@ -13,7 +13,6 @@ Knows nothing of batches, augmentation or training.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from tunekit.atomic import write_atomic
+from tunekit.atomic import DISK_FULL, write_atomic
 from tunekit.data import memory, room
 from tunekit.data.cachedir import cache_folder
 from tunekit.data.dataset import DataConfig, image_files, label_file
@@ -34,7 +33,6 @@ from tunekit.errors import DataError, RunFolderError
 
 log = logging.getLogger(__name__)
 SINGLE = "item"  # what single_cls calls its one class
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ImageSource:
@@ -150,7 +148,7 @@ def _records(
     except DamagedRecords as damage:
         log.warning("%s is damaged (%s) and is made again", path, damage)
     try:
-        with filelock.FileLock(folder / f"{dataset}.lock"):
+        with filelock.FileLock(memory.lock_of(path)):
             try:
                 return _open(path, len(images), cache)  # another process was faster
             except (FileNotFoundError, DamagedRecords):

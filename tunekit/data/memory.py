@@ -10,13 +10,13 @@ from __future__ import annotations
 import atexit
 import os
 import stat
-import time
 from pathlib import Path
+
+import filelock
 
 from tunekit.errors import DataError
 
 SHARED_MEMORY = Path("/dev/shm")
-YOUNG = 60.0  # seconds in which a new file may not have its first lock yet
 
 _held: dict[Path, int] = {}  # what this process has open: path to file descriptor
 _owner = -1  # the process that opened them: a fork inherits descriptors, but must not clean up
@@ -35,8 +35,8 @@ def folder() -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise DataError(f"cache=ram cannot use {place}: it belongs to somebody else; use cache=disk")
     for path in place.glob("*.arrow"):
-        if path not in _held and time.time() - _modified(path) > YOUNG:
-            _remove_if_unused(path)
+        if path not in _held:
+            _remove_if_unused(path, patience=0.0)
     return place
 
 
@@ -65,28 +65,25 @@ def _release_all() -> None:
         return
     for path, descriptor in _held.items():
         os.close(descriptor)
-        _remove_if_unused(path)
+        _remove_if_unused(path, patience=1.0)  # another process may be looking, too
     _held.clear()
 
 
-def _remove_if_unused(path: Path) -> None:
+def _remove_if_unused(path: Path, patience: float) -> None:
     import fcntl
 
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        with filelock.FileLock(lock_of(path), timeout=patience):  # else it may be new, and not held yet
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
     except OSError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        pass  # in use
-    finally:
-        os.close(descriptor)
+        pass  # in use, or gone
 
 
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()
+def lock_of(path: Path) -> Path:
+    """The file whose lock a process has while it makes `path`, until it holds it."""
+    return path.with_name(f"{path.name.partition('-')[0]}.lock")

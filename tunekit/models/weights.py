@@ -8,6 +8,7 @@ Ultralytics' public .pt, neither with Python's own unpickler. Does not know what
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def save_model(
     train_args: dict[str, Any],
     metrics: dict[str, Any],
     extra: dict[str, Any] | None = None,
+    check: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write atomically: a reader sees the old file or the new one."""
+    """Write atomically: a reader sees the old file or the new one. `check` as in `write_atomic`."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -48,7 +50,7 @@ def save_model(
         "extra": extra or {},
     }
     _check_plain(content, "checkpoint")
-    write_atomic(Path(path), lambda file: torch.save(content, file))
+    write_atomic(Path(path), lambda file: torch.save(content, file), check)
 
 
 def load_model(path: Path) -> DetectionModel:

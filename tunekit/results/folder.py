@@ -24,6 +24,8 @@ WRITTEN_BY_RUNS = (
     "space.yaml",
     "trial_args.yaml",
     "best_hyperparameters.yaml",
+    "pbt_schedule.yaml",
+    "population",
     "results.csv",
     "results.png",
     "labels.jpg",

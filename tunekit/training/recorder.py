@@ -9,6 +9,7 @@ holds the engine's full state, from which `resume()` goes on exactly. Of several
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,9 +30,11 @@ MOST_RECOVERIES = 3
 class Recorder:
     """Writes `engine`'s results into `folder`, and reads them back to resume."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, check: Callable[[], object] = lambda: None) -> None:
+        """`check` is called before a file of an epoch is there: what it raises ends the training."""
         self.folder = folder
         self.engine = engine
+        self._check = check
         self.last, self.best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
         self._rows: list[dict[str, str]] = []
 
@@ -103,24 +106,33 @@ class Recorder:
         writer = csv.DictWriter(table, fieldnames=list(row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_text(self.folder / "results.csv", table.getvalue())
+        write_text(self.folder / "results.csv", table.getvalue(), self._check)
         if not args.save:
             return
-        model, settings = self.engine.average.model, args.model_dump()
         metrics = {**row, "f1_conf": None if result.metrics is None else result.metrics.f1_conf}
+        save = functools.partial(
+            save_model,
+            model=self.engine.average.model,
+            train_args=args.model_dump(),
+            metrics=metrics,
+            check=self._check,
+        )
         if result.best:
-            save_model(self.best, model, train_args=settings, metrics=metrics)
+            save(self.best)
         if args.save_period > 0 and result.epoch % args.save_period == 0:
-            kept = self.last.with_name(f"epoch{result.epoch}.pt")
-            save_model(kept, model, train_args=settings, metrics=metrics)
+            save(self.last.with_name(f"epoch{result.epoch}.pt"))
         # Last of all: whoever resumes from it finds the row and the best weights that belong to it.
         self._save_last(metrics)
 
     def _save_last(self, metrics: dict[str, Any]) -> None:
-        engine = self.engine
-        extra = {"training": engine.state_dict()}
-        settings = engine.args.model_dump()
-        save_model(self.last, engine.average.model, train_args=settings, metrics=metrics, extra=extra)
+        save_model(
+            self.last,
+            self.engine.average.model,
+            train_args=self.engine.args.model_dump(),
+            metrics=metrics,
+            extra={"training": self.engine.state_dict()},
+            check=self._check,
+        )
 
 
 def write_args(path: Path, args: TrainArgs) -> None:

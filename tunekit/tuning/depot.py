@@ -11,16 +11,21 @@ The storage is the truth; a trial's folder on a node is gone with its training.
 from __future__ import annotations
 
 import shutil
+import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 from optuna.study import Study
 
+from tunekit.atomic import write_atomic
 from tunekit.data.cachedir import cache_folder
-from tunekit.errors import RunFolderError, TrainingError
+from tunekit.errors import RunFolderError
 from tunekit.results.trials import FINISHED, TrialRow, best_trial
+from tunekit.tuning.claim import Superseded
+from tunekit.tuning.descent import FOLDER as POPULATION
 from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import writes
 
@@ -46,21 +51,39 @@ class TrialCopy:
         self._token = uuid.uuid4().hex.encode()
         storage.write(CLAIM, self._token)
         self._lock, self.folder = _own_folder()
-        (self.folder / LAST).parent.mkdir()
-        if storage.get(LAST, self.folder / LAST):
+        if self._fetch(LAST):
             for name in (BEST, *TABLES):
-                storage.get(name, self.folder / name)
+                self._fetch(name)
         self._sent = {name: self._stamp(name) for name in FILES}
 
     def send(self) -> None:
         """Bring the storage to where the folder is."""
         if self._storage.read(CLAIM) != self._token:
-            raise TrainingError("this trial was begun again elsewhere, as if this process had died")
+            raise Superseded
         for name in FILES:
             stamp = self._stamp(name)
             if stamp is not None and stamp != self._sent[name]:
                 self._storage.put(self.folder / name, name)
                 self._sent[name] = stamp
+
+    @contextmanager
+    def disk(self) -> Iterator[None]:
+        """Faults of this node's disk inside, with the way out: the folder is in the cache, not in the run."""
+        try:
+            yield
+        except RunFolderError as fault:
+            if not isinstance(fault.__cause__, OSError):
+                raise
+            raise _no_place(self.folder, fault.__cause__) from fault.__cause__
+
+    def _fetch(self, name: str) -> bool:
+        """Copy a file from the storage; whether there is one."""
+        content = self._storage.read(name)
+        if content is None:
+            return False
+        with self.disk():
+            write_atomic(self.folder / name, lambda file: file.write(content))
+        return True
 
     def _stamp(self, name: str) -> tuple[int, int] | None:
         """Another one whenever the file was written: a write makes a new file."""
@@ -89,12 +112,19 @@ def _own_folder() -> tuple[filelock.BaseFileLock, Path]:
         _remove(path.with_suffix(""), left)
     folder = root / uuid.uuid4().hex
     lock = filelock.FileLock(folder.with_suffix(".lock"))
-    lock.acquire()
     try:
-        folder.mkdir()
+        lock.acquire()
+        (folder / LAST).parent.mkdir(parents=True)
     except OSError as fault:
-        raise RunFolderError(f"cannot write into {root}: {fault.strerror}") from fault
+        raise _no_place(root, fault) from fault
     return lock, folder
+
+
+def _no_place(folder: Path, fault: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"cannot write into {folder} on {socket.gethostname()}: {fault.strerror or fault}. Free some space "
+        "there, or let TUNEKIT_CACHE name another place when that node is started"
+    )
 
 
 def _remove(folder: Path, lock: filelock.BaseFileLock) -> None:
@@ -137,7 +167,8 @@ class Depot:
 
     def begin(self) -> str:
         """Make room for a new run: delete the trials of an older one. Whose it is from now on."""
-        self.storage.below("trials").clear()
+        for part in ("trials", POPULATION):
+            self.storage.below(part).clear()
         owner = uuid.uuid4().hex
         self.storage.write(OWNER, owner.encode())
         return owner

@@ -104,14 +104,15 @@ class Mailbox:
             await self.answer(place, faults[min(faults)])
         return True
 
-    async def death(self, what: str) -> None:
-        """Workers have ended, and new ones are about to come. `what` says whose end it was and why."""
+    async def death(self, what: str, counts: bool = True) -> None:
+        """Workers have ended, and new ones are about to come. `what` says whose end it was and why; it may be
+        one that does not count, as the trial cannot be its cause."""
         self._faults = {}
         place = len(self._answers)
         if place == len(self._orders):
             return  # nothing was to be done
         trial = self._orders[place].folder
-        self._deaths[trial] += 1
+        self._deaths[trial] += counts
         if self._deaths[trial] > DEATHS_OF_A_TRIAL:
             self._untold.pop(trial, None)
             await self.answer(place, {"failed": f"{what}, as {DEATHS_OF_A_TRIAL} times in a row before"})

@@ -71,18 +71,21 @@ class Inbox:
 
     def __init__(self, run: Path) -> None:
         self._folder = run / FOLDER
+        self._seen: dict[Path, float] = {}  # since when answers wait, on a clock that nobody sets
 
     def requests(self) -> Iterator[tuple[Request, Answer]]:
         """Those that wait, in the order in which they came, each with the way to answer it."""
         if not self._folder.is_dir():
             return
-        waiting = []
+        waiting, now, before = [], time.monotonic(), self._seen
+        self._seen = {}
         for path in list(self._folder.iterdir()):
             with suppress(FileNotFoundError):  # its owner may have fetched it
-                written = path.stat().st_mtime
                 if path.suffix == ".json":
-                    waiting.append((written, path))
-                elif time.time() - written > STALE_SECONDS:
+                    waiting.append((path.stat().st_mtime, path))
+                    continue
+                self._seen[path] = before.get(path, now)
+                if now - self._seen[path] > STALE_SECONDS:
                     path.unlink()
         for _, path in sorted(waiting):
             taken = path.with_suffix(".taken")

@@ -6,7 +6,9 @@ survive is in the run folder; a resume is a new Ray Tuner seeded from the study 
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import ray
@@ -14,7 +16,6 @@ import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from ray import tune as ray_tune
-from ray.tune.error import TuneError
 from rich.console import Console
 
 from tunekit.args import TrainArgs
@@ -22,7 +23,7 @@ from tunekit.atomic import write_text
 from tunekit.checks import build_args
 from tunekit.cluster import joined, user_directory
 from tunekit.control import Control
-from tunekit.errors import RunFolderError, TunekitError
+from tunekit.errors import RunFolderError, TrainingError, TunekitError
 from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
@@ -48,6 +49,7 @@ from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
 from tunekit.tuning.population import PopulationSearcher
 from tunekit.tuning.probe import probe_of
+from tunekit.tuning.pulse import feeling
 from tunekit.tuning.resources import Machine, Slots, plan_slots
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.schedulers import StopLosers, make_scheduler
@@ -56,7 +58,7 @@ from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import best_value, check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
 from tunekit.tuning.trial import Job, TuneTrial
-from tunekit.tuning.watcher import WORDS, Ending, Watcher
+from tunekit.tuning.watcher import WORDS, Watcher
 
 BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
 CHANGEABLE_ON_RESUME = (
@@ -213,7 +215,12 @@ def _search(
         display = Display(
             Console(file=terminal), board, [parameter.name for parameter in plan.space.parameters]
         )
-        with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
+        with (
+            display,
+            running_ray(slots, machine),
+            _head_felt(folder, control, display),
+            tempfile.TemporaryDirectory(prefix="tunekit-") as scratch,
+        ):
             stored = None if depot is None else depot.storage
             job = Job(folder, plan, user_directory(), _team(slots), stored, snapshots)
             tuner = ray_tune.Tuner(
@@ -238,7 +245,7 @@ def _search(
             )
             try:
                 tuner.fit()
-            except (Ending, TuneError) as fault:
+            except Exception as fault:
                 if not control.ending:
                     raise RuntimeError(
                         f"Ray Tune ended the search; its words are in {folder / 'ray.log'}"
@@ -248,6 +255,22 @@ def _search(
     told = early(folder, args, searcher)  # now, and not when pictures have been drawn and more time is over
     books.update(final=True)
     return told
+
+
+def _head_felt(folder: Path, control: Control, display: Display) -> AbstractContextManager[None]:
+    """A search whose cluster loses its head ends: in order if Ray's calls return, else with last words."""
+    address = ray.get_runtime_context().gcs_address
+    fault = TrainingError(f"the Ray cluster's head at {address} does not answer any more: start it again")
+
+    def end() -> None:
+        control.fault = control.fault or fault
+
+    def leave() -> None:
+        display.stop()
+        display.say(f"error: {_with_way_on(fault, folder)}")
+        os._exit(fault.exit_code)
+
+    return feeling(address, end, leave)
 
 
 def _team(slots: Slots) -> Team | None:
@@ -278,15 +301,22 @@ def _board(args: TuneArgs, plan: Plan, slots: Slots, before: list[FrozenTrial], 
 
 
 def _break_off(folder: Path, control: Control, books: Books) -> None:
-    command = f"tunekit tune resume={as_typed(folder)}"
     if control.interrupted:
         books.update(final=True)
-        _say(f"interrupted; go on with: {command}")
+        _say(f"interrupted; go on with: {_resume(folder)}")
         raise KeyboardInterrupt
     if isinstance(control.fault, TunekitError):
-        raise type(control.fault)(f"{control.fault}; then go on with: {command}") from control.fault
+        raise type(control.fault)(_with_way_on(control.fault, folder)) from control.fault
     assert control.fault is not None
     raise control.fault
+
+
+def _with_way_on(fault: TunekitError, folder: Path) -> str:
+    return f"{fault}; then go on with: {_resume(folder)}"
+
+
+def _resume(folder: Path) -> str:
+    return f"tunekit tune resume={as_typed(folder)}"
 
 
 def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Survey, study: Study) -> str:

@@ -9,7 +9,6 @@ through `Control`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +130,6 @@ class StudySearcher(Searcher):
         self._count += 1
         self._waiting = max(0, self._waiting - 1)
         self._told[trial.number] = {}
-        trial.set_user_attr("started", time.time())
         return trial
 
     def _trial(self, number: int) -> Trial:
@@ -202,7 +200,8 @@ class StudySearcher(Searcher):
             trial.set_user_attr("metrics", {name: value for name, value in best.items() if "/" in name})
             trial.set_user_attr("seconds", curve[-1]["time"])
         trial.set_user_attr("epochs", len(curve))
-        trial.set_user_attr("finished", time.time())
+        ended = sum(known.state.is_finished() for known in self._study.get_trials(deepcopy=False))
+        trial.set_user_attr("place", ended + 1)
         return curve
 
     def _sync(self, trial: Trial) -> list[dict[str, float]]:

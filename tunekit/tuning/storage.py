@@ -35,6 +35,8 @@ HINTS = {
     "SIGNATURE_DOES_NOT_MATCH": "mend AWS_SECRET_ACCESS_KEY",
     "OAuth2": "give credentials: GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
     "Permission denied": "mend the folder's rights",
+    "No space left": "free some space there",
+    "quota exceeded": "free some space there",
 }
 
 T = TypeVar("T")

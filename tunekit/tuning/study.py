@@ -2,7 +2,8 @@
 
 Trial states there: WAITING (the defaults, enqueued), RUNNING (also when a killed search left it so), COMPLETE
 (value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness by epoch, from 1.
-User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, started, finished.
+User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, and place, from 1: the
+order in which they ended. A time would not tell it, as clocks are set.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def best_value(trial: FrozenTrial) -> float | None:
 def scores(study: Study) -> list[float]:
     """Fitness of the trials that were done or stopped, in the order in which they ended."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    ended.sort(key=lambda trial: trial.user_attrs["finished"])
+    ended.sort(key=lambda trial: trial.user_attrs["place"])
     return [value for trial in ended if (value := best_value(trial)) is not None]
 
 

@@ -1,29 +1,28 @@
 """One trial's training, step by step: arguments and a folder in, one result an epoch out.
 
 The folder <run>/trials/<number>/ has the shape of a `tunekit train` run; a trial that was cut off goes on
-from its weights/last.pt. On several workers each of them holds one, and the first one's writes. With a
-storage the folder is on this node's disk, and an epoch is given out when the storage has it.
+from its weights/last.pt, and who comes later has the right to it (claim.py, depot.py). On several workers
+each of them holds one, and the first one's writes. With a storage the folder is on this node's disk, and an
+epoch is given out when the storage has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 
-import filelock
 import torch
 
-from tunekit.errors import CheckpointError, RunFolderError
+from tunekit.errors import CheckpointError
 from tunekit.training.engine import Engine
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.recorder import Recorder, write_args
 from tunekit.training.result import EpochResult
+from tunekit.tuning.claim import Claim
 from tunekit.tuning.curves import FITNESS
 from tunekit.tuning.depot import TrialCopy
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.result import Result
-
-ORPHAN_SECONDS = 60  # a killed search's actors live on for a second or two, or until their last write is done
 
 
 class Training:
@@ -35,23 +34,24 @@ class Training:
         self._copy = TrialCopy(order.storage) if order.storage is not None and ranks.first else None
         if self._copy is not None:
             folder = self._copy.folder
-        self._lock = _own(folder) if ranks.first else None
+        self._claim = Claim(folder) if self._copy is None and ranks.first else None
         self.note: str | None = None
         self.engine = Engine(order.args, ranks)
-        self.recorder = Recorder(folder, self.engine)
-        if ranks.decide(self.recorder.last.exists):
-            try:
-                self.recorder.resume()
-                if ranks.first:
-                    write_args(folder / "args.yaml", self.engine.args)
-            except CheckpointError as fault:
-                self.note = f"started again, because its checkpoint cannot be used: {fault}"
-                self.engine.close()
-                self.engine = Engine(order.args, ranks)
-                self.recorder = Recorder(folder, self.engine)
+        self.recorder = Recorder(folder, self.engine, self._check)
+        with self._disk():
+            if ranks.decide(self.recorder.last.exists):
+                try:
+                    self.recorder.resume()
+                    if ranks.first:
+                        write_args(folder / "args.yaml", self.engine.args)
+                except CheckpointError as fault:
+                    self.note = f"started again, because its checkpoint cannot be used: {fault}"
+                    self.engine.close()
+                    self.engine = Engine(order.args, ranks)
+                    self.recorder = Recorder(folder, self.engine, self._check)
+                    self._begin()
+            else:
                 self._begin()
-        else:
-            self._begin()
         self._send()
         self._untold = ranks.decide(self._owes_a_point)
         self._epochs: Iterator[EpochResult] = self.recorder.epochs(self._note)
@@ -81,7 +81,8 @@ class Training:
         if self._untold:
             self._untold = False
             return self._last_again()
-        result = next(self._epochs, None)
+        with self._disk():
+            result = next(self._epochs, None)
         self._send()
         if result is not None:
             self._keep(result.epoch)
@@ -106,15 +107,26 @@ class Training:
 
     def _last_again(self) -> Result:
         """The result of the last epoch that is recorded."""
-        engine, row = self.engine, self.recorder.last_row
-        fitness = engine.ranks.decide(lambda: float((row or {})[FITNESS]))
+        engine = self.engine
+        fitness = engine.ranks.decide(self._last_fitness)
         self._keep(engine.epoch)
         told = {"epochs": engine.args.epochs, "epoch": engine.epoch, "fitness": fitness}
         return {**told, "finished": engine.finished, "done": engine.finished}
 
+    def _last_fitness(self) -> float:
+        assert self.recorder.last_row is not None
+        return float(self.recorder.last_row[FITNESS])
+
     def _keep(self, epoch: int) -> None:
         if self._descent is not None and self.engine.ranks.first:
             self._descent.keep(epoch, self.recorder.last)
+
+    def _check(self) -> None:
+        if self._claim is not None:
+            self._claim.check()
+
+    def _disk(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._copy is None else self._copy.disk()
 
     def _send(self) -> None:
         if self._copy is not None:
@@ -122,25 +134,9 @@ class Training:
 
     def close(self) -> None:
         self.engine.close()
-        if self._lock is not None:
-            self._lock.release()
+        if self._claim is not None:
+            self._claim.release()
         if self._copy is not None:
             self._copy.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial may have another batch size
-
-
-def _own(folder: Path) -> filelock.BaseFileLock:
-    """The trial's folder for this process alone, as long as the lock is held or the process lives.
-
-    After a search was killed, its actors finish their last write while the resumed search begins.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=ORPHAN_SECONDS)
-        lock.acquire()
-    except filelock.Timeout:
-        raise RunFolderError(f"another process still trains in {folder}; end it, then resume") from None
-    except OSError as fault:
-        raise RunFolderError(f"cannot write into {folder}: {fault.strerror or fault}") from fault
-    return lock

@@ -72,6 +72,7 @@ class TuneTrial(tune.Trainable):
         try:
             return {**result, **self._epoch()}
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is this trial's, not the search's
+            self._end_training()  # its folder may be awaited by who took the trial over
             return {**result, **told(fault)}
 
     def _epoch(self) -> Result:

@@ -10,6 +10,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from ray.exceptions import RayActorError
 from ray.tune import Callback
+from ray.util import placement_group_table
 
 from tunekit.control import Control
 from tunekit.tuning.books import Books
@@ -39,7 +40,7 @@ class Watcher(Callback):
         desk: Desk,
     ) -> None:
         self._searcher, self._desk = searcher, desk
-        self._began: float | None = time.monotonic()  # None: a trial has begun, or that none has was told
+        self._began: float | None = time.monotonic()  # None: a trial trains, or why none does was told
         self._study, self._books, self._display, self._control = study, books, display, control
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -50,9 +51,10 @@ class Watcher(Callback):
             self._books.catch_up()
         if self._began is not None and time.monotonic() > self._began + ROOM_SECONDS:
             self._began = None
-            self._display.say(
-                "no trial could begin yet: others may be using the cluster (`ray status` tells)"
-            )
+            if _waits_for_room():
+                self._display.say(
+                    "no trial could begin yet: others may be using the cluster (`ray status` tells)"
+                )
         if not self._control.ending:
             return
         for trial in trials:
@@ -62,7 +64,6 @@ class Watcher(Callback):
         raise Ending
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._began = None
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -73,6 +74,7 @@ class Watcher(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self._began = None
         if result.get("failed") or result.get("halted"):
             return
         trial.max_failures = trial.num_failures + DEATHS_OF_A_TRIAL
@@ -108,6 +110,11 @@ class Watcher(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles it for a restore that is not ours."""
         return {}
+
+
+def _waits_for_room() -> bool:
+    """Whether a trial waits, or its workers do, while the trial itself is there."""
+    return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
 def _why(fault: Exception | None) -> str:

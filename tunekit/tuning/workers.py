@@ -17,7 +17,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.errors import TunekitError
@@ -91,10 +91,19 @@ class Witness(ray.train.UserCallback):
         if dead:
             who = " and ".join(str(rank + 1) for rank in dead)
             what = f"worker {who} of {self._workers} {_ending(next(iter(dead.values())))}"
-            ray.get(self._mailbox.death.remote(what))
+            counts = not all(map(_preempted, dead.values()))
+            ray.get(self._mailbox.death.remote(what, counts))
+
+
+def _preempted(fault: Exception) -> bool:
+    """Whether the worker's node was taken away, as had been announced."""
+    cause = vars(fault).get("health_check_failure", fault)  # Ray Train's wrapper is not public
+    return isinstance(cause, RayActorError) and cause.preempted
 
 
 def _ending(fault: Exception) -> str:
+    if _preempted(fault):
+        return "lost its node, which was taken away as announced"
     if type(fault).__module__.partition(".")[0] == "ray":  # some are no RayError
         return "died (killed, or out of memory?)"
     return f"broke off: {_first_line(fault)}"
