@@ -22,7 +22,7 @@ from tunekit.atomic import write_text
 from tunekit.checks import build_args
 from tunekit.cluster import joined, user_directory
 from tunekit.control import Control
-from tunekit.errors import RunFolderError, TunekitError
+from tunekit.errors import ResourceError, RunFolderError, TunekitError
 from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
@@ -38,6 +38,7 @@ from tunekit.training.group import Team
 from tunekit.tuning.answer import answer, as_typed, early
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
+from tunekit.tuning.client import run_trials
 from tunekit.tuning.cluster import available, running_ray
 from tunekit.tuning.depot import Depot, in_use, open_depot
 from tunekit.tuning.desk import Desk
@@ -212,33 +213,36 @@ def _search(
         with display, running_ray(slots, machine), tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
             stored = None if depot is None else depot.storage
             job = Job(folder, plan, user_directory(), _team(slots), stored)
-            tuner = ray_tune.Tuner(
-                ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
-                tune_config=ray_tune.TuneConfig(
-                    search_alg=searcher,
-                    scheduler=scheduler,
-                    num_samples=-1,  # the searcher knows
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: str(trial.config["number"]),
-                ),
-                run_config=ray_tune.RunConfig(
-                    name="tune",
-                    storage_path=scratch,
-                    verbose=0,
-                    callbacks=[Watcher(searcher, study, books, display, control, desk)],
-                    checkpoint_config=ray_tune.CheckpointConfig(
-                        checkpoint_at_end=False
-                    ),  # trials keep their own
-                    failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
-                ),
-            )
+            trainable = ray_tune.with_parameters(TuneTrial, job=job)
             try:
-                tuner.fit()
+                run_trials(
+                    ray_tune.with_resources(trainable, _actor_share(slots)),
+                    ray_tune.TuneConfig(
+                        search_alg=searcher,
+                        scheduler=scheduler,
+                        num_samples=-1,  # the searcher knows
+                        reuse_actors=True,
+                        trial_dirname_creator=lambda trial: str(trial.config["number"]),
+                    ),
+                    ray_tune.RunConfig(
+                        name="tune",
+                        storage_path=scratch,
+                        verbose=0,
+                        callbacks=[Watcher(searcher, study, books, display, control, desk)],
+                        checkpoint_config=ray_tune.CheckpointConfig(
+                            checkpoint_at_end=False
+                        ),  # trials keep their own
+                        failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
+                    ),
+                )
             except (Ending, TuneError) as fault:
                 if not control.ending:
                     raise RuntimeError(
                         f"Ray Tune ended the search; its words are in {folder / 'ray.log'}"
                     ) from fault
+            except ConnectionError:  # a client's, after half a minute of tries; the cluster ends its trials
+                lost = "the connection to the cluster is lost: see that its head can be reached"
+                control.fault = control.fault or ResourceError(lost)
     if control.ending:
         _break_off(folder, control, books)
     told = early(folder, args, searcher)  # now, and not when pictures have been drawn and more time is over
