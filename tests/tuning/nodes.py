@@ -37,6 +37,7 @@ class Cluster:
     """Started by `running_cluster`; nodes are ended by their process ids."""
 
     address: str
+    client: str  # the address to those who are on none of its nodes
     dashboard: str
     scratch: str  # the folder of Ray's own files, on each node
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -91,14 +92,16 @@ class Cluster:
 def running_cluster(*cpus: int) -> Iterator[Cluster]:
     """A head with cpus[0] cores, and a node for each more; ended with the block."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:
-        port, dashboard = free_port(), free_port()
-        cluster = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", scratch)
+        port, client, dashboard = free_port(), free_port(), free_port()
+        cluster = Cluster(
+            f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", scratch
+        )
         try:
             cluster._start(
                 [
                     *(str(RAY), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"),
                     *(f"--num-cpus={cpus[0]}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
-                    *(f"--temp-dir={scratch}", *QUIET),
+                    *(f"--ray-client-server-port={client}", f"--temp-dir={scratch}", *QUIET),
                 ]
             )
             wait_until_up(port)
