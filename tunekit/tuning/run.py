@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import ray
@@ -21,9 +21,9 @@ from rich.console import Console
 from tunekit.args import TrainArgs
 from tunekit.atomic import write_text
 from tunekit.checks import build_args
-from tunekit.cluster import joined, user_directory
+from tunekit.cluster import is_client, joined, user_directory
 from tunekit.control import Control
-from tunekit.errors import RunFolderError, TrainingError, TunekitError
+from tunekit.errors import ResourceError, RunFolderError, TrainingError, TunekitError
 from tunekit.models.start import check_model
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
@@ -39,6 +39,7 @@ from tunekit.training.group import Team
 from tunekit.tuning.answer import answer, as_typed, early
 from tunekit.tuning.board import Board
 from tunekit.tuning.books import Books
+from tunekit.tuning.client import run_trials
 from tunekit.tuning.cluster import available, running_ray
 from tunekit.tuning.depot import Depot, in_use, open_depot
 from tunekit.tuning.desk import Desk
@@ -219,28 +220,31 @@ def _search(
         ):
             stored = None if depot is None else depot.storage
             job = Job(folder, plan, user_directory(), _team(slots), stored)
-            tuner = ray_tune.Tuner(
-                ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), _actor_share(slots)),
-                tune_config=ray_tune.TuneConfig(
-                    search_alg=searcher,
-                    scheduler=scheduler,
-                    num_samples=-1,  # the searcher knows
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: str(trial.config["number"]),
-                ),
-                run_config=ray_tune.RunConfig(
-                    name="tune",
-                    storage_path=scratch,
-                    verbose=0,
-                    callbacks=[Watcher(searcher, study, books, display, control, desk)],
-                    checkpoint_config=ray_tune.CheckpointConfig(
-                        checkpoint_at_end=False
-                    ),  # trials keep their own
-                    failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
-                ),
-            )
+            trainable = ray_tune.with_parameters(TuneTrial, job=job)
             try:
-                tuner.fit()
+                run_trials(
+                    ray_tune.with_resources(trainable, _actor_share(slots)),
+                    ray_tune.TuneConfig(
+                        search_alg=searcher,
+                        scheduler=scheduler,
+                        num_samples=-1,  # the searcher knows
+                        reuse_actors=True,
+                        trial_dirname_creator=lambda trial: str(trial.config["number"]),
+                    ),
+                    ray_tune.RunConfig(
+                        name="tune",
+                        storage_path=scratch,
+                        verbose=0,
+                        callbacks=[Watcher(searcher, study, books, display, control, desk)],
+                        checkpoint_config=ray_tune.CheckpointConfig(
+                            checkpoint_at_end=False
+                        ),  # trials keep their own
+                        failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
+                    ),
+                )
+            except ConnectionError:  # a client's, after half a minute of tries; the cluster ends its trials
+                lost = "the connection to the cluster is lost: see that its head can be reached"
+                control.fault = control.fault or ResourceError(lost)
             except Exception as fault:
                 if not control.ending:
                     raise RuntimeError(
@@ -255,6 +259,8 @@ def _search(
 
 def _head_felt(folder: Path, control: Control, display: Display) -> AbstractContextManager[None]:
     """A search whose cluster loses its head ends: in order if Ray's calls return, else with last words."""
+    if is_client():
+        return nullcontext()  # Ray notices, and says so
     address = ray.get_runtime_context().gcs_address
     fault = TrainingError(f"the Ray cluster's head at {address} does not answer any more: start it again")
 
