@@ -27,7 +27,7 @@ from simulated import FASTEST, SLOWEST, SleepingTrial, Work
 from tunekit import cluster
 from tunekit.checks import build_args
 from tunekit.search_args import TuneArgs
-from tunekit.tuning import run as product
+from tunekit.tuning import sitting as product
 
 STEPS = (100, 500, 1000, 2000, 5000, 10000)
 KINDS = ("driver", "Ray", "trials")

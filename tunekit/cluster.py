@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 import ray
 
 from tunekit.errors import ResourceError
+from tunekit.terminal import chatter_to
 
 # What Ray and its workers read from the environment, whatever runs.
 SETTINGS = {
@@ -23,6 +24,15 @@ SETTINGS = {
 }
 GPUS = "CUDA_VISIBLE_DEVICES"
 VARIABLE = "RAY_ADDRESS"
+CLIENT = "ray://"
+# What a client of a cluster reads. It tries three times to be understood, so long each.
+CLIENT_SETTINGS = {
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "4",
+    "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "4",
+}
+# A client is given a process that the head forks while it talks to others, and now and then such a process is
+# dead at once: https://github.com/ray-project/ray/issues/63202
+CHANCES = 2
 KNOCK_SECONDS = 10.0
 STORE_BYTES = 100 * 1024**2  # Ray's object store: workers share images through files, not through it
 
@@ -43,21 +53,21 @@ def joined(address: str | None) -> Iterator[None]:
     if address in (None, "", "local"):
         yield
         return
-    if "://" in address:
+    if "://" in address and not address.startswith(CLIENT):
         raise ResourceError(
-            f"{where}: a search joins the cluster as one of its processes, so it takes host:port of the head "
-            "node, and runs on a node of the cluster"
+            f"{where}: a search takes host:port of a head node, {CLIENT}host:port of it, or auto"
         )
     try:
-        knock(address)
-        ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": SETTINGS})
+        _join(address)
     except Exception as fault:  # of many kinds, by what is wrong
         ray.shutdown()
-        first = (str(fault).splitlines() or [type(fault).__name__])[0]
+        way = "`ray start --address=...` makes this machine a part of it"
+        if address.startswith(CLIENT):
+            way = "that for clients has port 10001 unless --ray-client-server-port= says otherwise"
         raise ResourceError(
-            f"{where}: no Ray cluster could be joined there: {first}; `ray start --head` on its head node "
-            "says the address, `ray start --address=...` makes this machine a part of it, and a cluster that "
-            "asks for a token wants the same RAY_AUTH_TOKEN here"
+            f"{where}: no Ray cluster could be joined there: {_reason(fault)}; `ray start --head` on its "
+            f"head node says the address, {way}, and a cluster that asks for a token wants the same "
+            "RAY_AUTH_TOKEN here"
         ) from fault
     try:
         yield
@@ -66,11 +76,42 @@ def joined(address: str | None) -> Iterator[None]:
             ray.shutdown()  # of this process's part in it
 
 
+def _join(address: str) -> None:
+    client = address.startswith(CLIENT)
+    knock(address.removeprefix(CLIENT))
+    for chances in reversed(range(CHANCES)):
+        # To a client Ray says what it asks of its server, and what that one says of itself.
+        quiet = chatter_to(Path(os.devnull)) if client else nullcontext()
+        try:
+            with _environment(CLIENT_SETTINGS), quiet:
+                ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": SETTINGS})
+            return
+        except ConnectionAbortedError:
+            ray.shutdown()
+            if not chances:
+                raise
+
+
 def knock(address: str) -> None:
     """Raise OSError or ValueError where nobody listens: Ray itself would wait for minutes."""
     if address != "auto":
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+def _reason(fault: Exception) -> str:
+    """In one line. Where Ray's first one only announces the others, all, or the last of a traceback."""
+    first, *rest = str(fault).splitlines() or [type(fault).__name__]
+    if not first.endswith(":"):
+        return first
+    if any(line.startswith("Traceback") for line in rest):
+        rest = rest[-1:]
+    return " ".join(" ".join([first, *rest]).split())
+
+
+def is_client() -> bool:
+    """Whether this process is joined to its Ray through ray://, and so is on none of its nodes."""
+    return ray.util.client.ray.is_connected()
 
 
 def user_directory() -> Path | None:

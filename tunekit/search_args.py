@@ -77,8 +77,8 @@ class TuneArgs(TrainArgs):
     address: OptionalStr = setting(
         None,
         "machine",
-        "a Ray cluster to run the trials on: host:port of its head node, or auto; RAY_ADDRESS when left out,"
-        " and a Ray of its own where that is not set",
+        "a Ray cluster to run the trials on: host:port of its head node from one of its nodes, ray://host:port"
+        " from elsewhere, or auto; RAY_ADDRESS when left out, and a Ray of its own where that is not set",
     )
     storage: Annotated[OptionalStr, BeforeValidator(reachable)] = setting(
         None,

@@ -37,6 +37,7 @@ class Cluster:
     """Started by `running_cluster`; nodes are ended by their process ids."""
 
     address: str
+    client: str  # the address to those who are on none of its nodes
     dashboard: str
     scratch: str  # the folder of Ray's own files, on each node
     host: str = "127.0.0.1"  # of the head
@@ -95,14 +96,16 @@ class Cluster:
 def running_cluster(*cpus: int, host: str = "127.0.0.1") -> Iterator[Cluster]:
     """A head with cpus[0] cores, and a node for each more; ended with the block."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as scratch:
-        port, dashboard = free_port(), free_port()
-        cluster = Cluster(f"{host}:{port}", f"http://127.0.0.1:{dashboard}", scratch, host)
+        port, client, dashboard = free_port(), free_port(), free_port()
+        cluster = Cluster(
+            f"{host}:{port}", f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", scratch, host
+        )
         try:
             cluster._start(
                 [
                     *(str(RAY), "start", "--head", f"--port={port}", f"--node-ip-address={host}"),
                     *(f"--num-cpus={cpus[0]}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
-                    *(f"--temp-dir={scratch}", *QUIET),
+                    *(f"--ray-client-server-port={client}", f"--temp-dir={scratch}", *QUIET),
                 ]
             )
             wait_until_up(host, port)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.tuning.nodes import Cluster, can_mount, free_port, running_cluster
+from tests.processes import descendants
+from tests.tuning.nodes import ENVIRONMENT, Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
 from tunekit.checks import build_args
 from tunekit.data.digits import ensure_digits
@@ -48,6 +52,93 @@ def test_a_search_typed_with_an_address_runs_on_both_nodes_and_leaves_them_up(cl
     assert [row["state"] for row in table(run / "tune_results.csv")] == ["COMPLETE"] * 3
     cluster.wait_for(2)
     assert not list(run.parent.glob(".tunekit-*")), "the nodes' probe should be gone"
+
+
+def test_a_client_of_the_cluster_searches_as_if_it_were_one_of_its_nodes(cluster, tmp_path):
+    done = typed(cluster, tmp_path, address=cluster.client, iterations=3)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ray.init" not in done.stderr, "Ray's chatter on joining should not reach the terminal"
+    assert "3 trials of 3 epochs, 2 trials at a time on 1 CPU core each" in done.stdout
+    (run,) = (tmp_path / "runs" / "tune").iterdir()
+    assert [row["state"] for row in table(run / "tune_results.csv")] == ["COMPLETE"] * 3
+    cluster.wait_for(2)
+
+
+CUT = {**TINY, "epochs": 40, "iterations": 2, "name": "cut"}
+
+
+def client_in_the_middle(cluster: Cluster, cwd: Path) -> subprocess.Popen[str]:
+    """A search by a client, of two trials that both train."""
+    words = (f"{name}={value}" for name, value in {**CUT, "address": cluster.client}.items())
+    search = subprocess.Popen(
+        [sys.executable, "-m", "tunekit", "tune", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )
+    files = [cwd / "runs" / "tune" / "cut" / "trials" / str(number) / "results.csv" for number in (0, 1)]
+    deadline = time.monotonic() + 200
+    while not all(file.exists() and len(table(file)) >= 2 for file in files):
+        assert search.poll() is None, search.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return search
+
+
+def goes_on(cluster: Cluster, cwd: Path) -> None:
+    """The cut search, where it was, on both nodes: nothing trains there any more."""
+    done = cluster.run(sys.executable, "-m", "tunekit", "tune", "resume=runs/tune/cut", cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = table(cwd / "runs" / "tune" / "cut" / "tune_results.csv")
+    assert [row["state"] for row in rows] == ["COMPLETE"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a busy machine's
+def test_a_client_that_is_interrupted_ends_its_trials_and_goes_on_where_it_was(cluster, tmp_path):
+    search = client_in_the_middle(cluster, tmp_path)
+    search.send_signal(signal.SIGINT)
+    said, complaints = search.communicate(timeout=60)
+    assert search.returncode == 130, said + complaints
+    assert "go on with: tunekit tune resume=runs/tune/cut" in said
+    goes_on(cluster, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a busy machine's
+def test_a_client_whose_connection_is_lost_is_told_and_goes_on_where_it_was(cluster, tmp_path):
+    search = client_in_the_middle(cluster, tmp_path)
+    theirs = descendants([cluster.nodes[0].pid])
+    (server,) = (pid for pid, title in theirs.items() if "specific-server" in title)
+    os.kill(server, signal.SIGKILL)
+    said, complaints = search.communicate(timeout=120)
+    assert search.returncode == ResourceError.exit_code, said + complaints
+    assert complaints.splitlines()[-1] == (
+        "error: the connection to the cluster is lost: see that its head can be reached; then go on with: "
+        "tunekit tune resume=runs/tune/cut"
+    )
+    assert "Traceback" not in complaints
+    goes_on(cluster, tmp_path)
+
+
+OTHER_RAY = """
+import sys
+from unittest.mock import patch
+import ray
+from tunekit.cli import main
+with patch.object(ray, "__version__", "2.0.0"):
+    sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_client_with_another_ray_is_told_both_versions(cluster, tmp_path):
+    done = cluster.run(sys.executable, "-c", OTHER_RAY, "tune", f"address={cluster.client}", cwd=tmp_path)
+    told = refusal(done)
+    assert f"Version mismatch: The cluster was started with: Ray: {ray.__version__} Python: " in told
+    assert "was started with: Ray: 2.0.0 Python: " in told
 
 
 @pytest.mark.slow
@@ -103,19 +194,36 @@ def test_a_search_without_the_clusters_token_is_told_what_may_be_missing(cluster
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("kind", ["", "ray://"])
 @pytest.mark.parametrize("port", ["closed", "1x", ""])
-def test_an_address_where_nobody_listens_is_told_at_once(port):
-    port = str(free_port()) if port == "closed" else port
+def test_an_address_where_nobody_listens_is_told_at_once(kind, port):
+    address = f"{kind}127.0.0.1:{free_port() if port == 'closed' else port}"
     began = time.monotonic()
-    with pytest.raises(ResourceError, match=rf"address=127\.0\.0\.1:{port}: no Ray cluster could be joined"):
-        tune(build_args(TuneArgs, {**TINY, "address": f"127.0.0.1:{port}"}))
+    with pytest.raises(ResourceError, match=rf"address={address}: no Ray cluster could be joined"):
+        tune(build_args(TuneArgs, {**TINY, "address": address}))
     assert time.monotonic() - began < 20
     assert not ray.is_initialized()
 
 
-def test_an_address_that_is_no_nodes_is_told():
-    with pytest.raises(ResourceError, match=r"address=ray://.*: a search joins the cluster"):
-        tune(build_args(TuneArgs, {**TINY, "address": "ray://127.0.0.1:10001"}))
+@pytest.fixture
+def silent():
+    """The port of somebody who listens, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        yield line.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_an_address_where_no_ray_listens_to_clients_is_told_soon(silent):
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match=r"ray client connection timeout; .* for clients has port 10001"):
+        tune(build_args(TuneArgs, {**TINY, "address": f"ray://127.0.0.1:{silent}"}))
+    assert time.monotonic() - began < 20
+    assert not ray.is_initialized()
+
+
+def test_an_address_of_another_kind_is_told():
+    with pytest.raises(ResourceError, match=r"address=http://.*: a search takes host:port of a head node"):
+        tune(build_args(TuneArgs, {**TINY, "address": "http://127.0.0.1:8265"}))
     assert not ray.is_initialized()
 
 

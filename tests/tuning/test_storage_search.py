@@ -81,15 +81,19 @@ def cluster(place):
 
 
 def given_to(cluster: Cluster, place: Path, **given: object) -> list[str]:
-    return words(address=cluster.address, project=place / "runs", **{"storage": place / "store", **given})
+    usual = {"address": cluster.address, "project": place / "runs", "storage": place / "store"}
+    return words(**{**usual, **given})
 
 
 @pytest.mark.slow
-def test_a_search_on_nodes_that_share_no_disk_ends_in_a_folder_that_reads_as_ever(cluster, place):
-    done = cluster.run(*given_to(cluster, place, iterations=3, name="apart"), cwd=place)
+@pytest.mark.parametrize("joined_as", ["node", "client"])
+def test_a_search_on_nodes_that_share_no_disk_ends_in_a_folder_that_reads_as_ever(cluster, place, joined_as):
+    address = cluster.client if joined_as == "client" else cluster.address
+    given = given_to(cluster, place, address=address, iterations=3, name=joined_as)
+    done = cluster.run(*given, cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 trials at a time" in done.stdout
-    run = place / "runs" / "apart"
+    run = place / "runs" / joined_as
     assert_reads_as_ever(run, 3)
     best = Run(run).best.number
     assert weights_in(Storage(str(place / "store")), run) == {

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit import __version__
-from tunekit.cluster import user_directory
+from tunekit.cluster import is_client, user_directory
 from tunekit.errors import ResourceError, TunekitError
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.probe import Probe
@@ -45,9 +45,10 @@ class Answer:
 def check_nodes(args: TuneArgs, here: Survey, probe: Probe) -> None:
     """Raise ResourceError if another node of the cluster could not run this search's trials.
 
-    `here`: what this node has found. `probe`: of where trials are kept.
+    `here`: what this node has found, or a client, to whom all nodes are other ones. `probe`: of where trials
+    are kept.
     """
-    own = ray.get_runtime_context().get_node_id()
+    own = None if is_client() else ray.get_runtime_context().get_node_id()
     others = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own}
     if not others:
         return
