@@ -39,11 +39,11 @@ def lineage(trials: Sequence[TrialRow], last: TrialRow) -> list[dict[str, Any]]:
     row, end, found = last, last.epochs + (last.origin[1] if last.origin else 0), []
     rows = {one.number: one for one in trials}
     while True:
-        begin = row.origin[1] + 1 if row.origin else 1
-        found.append({"trial": row.number, "epochs": [begin, end], "hyperparameters": row.params})
-        if row.origin is None:
+        parent, before = row.origin or (None, 0)
+        found.append({"trial": row.number, "epochs": [before + 1, end], "hyperparameters": row.params})
+        if parent is None:
             return found[::-1]
-        row, end = rows[row.origin[0]], row.origin[1]
+        row, end = rows[parent], before
 
 
 def _dump(content: dict[str, Any]) -> str:

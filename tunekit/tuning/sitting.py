@@ -197,7 +197,7 @@ class Sitting:
         return board
 
     def _head_felt(self, control: Control, display: Display) -> AbstractContextManager[None]:
-        """A search whose cluster loses its head ends: in order if Ray's calls return, else with last words."""
+        """A search whose cluster loses its head ends: in order if Ray's calls return, or with last words."""
         if is_client():
             return nullcontext()  # Ray notices, and says so
         address = ray.get_runtime_context().gcs_address
