@@ -16,7 +16,7 @@ from tunekit.search_args import TuneArgs
 from tunekit.tuning.run import tune
 
 PAIRS = {**TINY, "imgsz": 64, "epochs": 2, "workers": 2, "cpus": 1, "threads": 1, "device": "cpu"}
-AWAY_SECONDS = 75.0  # longer than Ray Train waits for room before it begins anew
+AWAY_SECONDS = 130.0  # longer than Ray Train waits for room before it begins anew
 
 
 @pytest.fixture
