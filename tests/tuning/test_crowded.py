@@ -15,7 +15,8 @@ from tunekit.results.run import Run
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.run import tune
 
-AWAY_SECONDS = 75.0  # longer than Ray Train waits for room before it begins anew
+PAIRS = {**TINY, "imgsz": 64, "epochs": 2, "workers": 2, "cpus": 1, "threads": 1, "device": "cpu"}
+AWAY_SECONDS = 130.0  # longer than Ray Train waits for room before it begins anew
 
 
 @pytest.fixture
@@ -27,16 +28,7 @@ def room(request):
 
 
 def search(**given) -> Run:
-    settings = {
-        **TINY,
-        "epochs": 2,
-        "workers": 2,
-        "cpus": 1,
-        "threads": 1,
-        "device": "cpu",
-        "name": "crowded",
-    }
-    return tune(build_args(TuneArgs, {**settings, **given}))
+    return tune(build_args(TuneArgs, {**PAIRS, "name": "crowded", **given}))
 
 
 def assert_all_done(run: Run, trials: int) -> None:

@@ -18,7 +18,7 @@ from tests.tuning.test_storage_search import wait_until
 from tunekit.results.run import Run
 
 NOTICE_SECONDS = 10
-GIVEN = {**TINY, "epochs": 60, "patience": 0, "iterations": 3, "name": "leaving"}
+GIVEN = {**TINY, "imgsz": 64, "epochs": 60, "patience": 0, "iterations": 3, "name": "leaving"}
 NODES = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False)

@@ -39,7 +39,7 @@ def test_a_poisoned_trial_is_given_up_and_the_others_never_notice(shared_ray, tm
     thread = threading.Thread(target=poison)
     thread.start()
     try:
-        given = {"workers": workers, "device": "cpu", "iterations": 4, "name": "poison"}
+        given = {"workers": workers, "device": "cpu", "imgsz": 64, "iterations": 4, "name": "poison"}
         run = tune(build_args(TuneArgs, {**TINY, **given}))
     finally:
         over.set()

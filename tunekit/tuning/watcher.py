@@ -19,7 +19,7 @@ from tunekit.tuning.display import Display
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.searcher import StudySearcher
 
-ROOM_SECONDS = 60.0  # within these the first trial has its place, if there is one
+ROOM_SECONDS = 60.0  # between looks whether no trial trains because there is no room
 WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
@@ -50,8 +50,9 @@ class Watcher(Callback):
             self._tell_news()  # in a population trials end while they rest
             self._books.catch_up()
         if self._began is not None and time.monotonic() > self._began + ROOM_SECONDS:
-            self._began = None
+            self._began = time.monotonic()
             if _waits_for_room():
+                self._began = None
                 self._display.say(
                     "no trial could begin yet: others may be using the cluster (`ray status` tells)"
                 )
