@@ -17,6 +17,7 @@ from tunekit.checks import build_args
 from tunekit.control import Control
 from tunekit.errors import ArgumentError
 from tunekit.results.store import write_results
+from tunekit.results.trials import JOURNAL
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
@@ -180,6 +181,18 @@ def test_nor_on_drivers_that_are_killed(whole, tmp_path, seed):
             kills += 1
     assert kills > 2
     assert search.rows() == whole.rows()
+
+
+def test_nor_on_a_driver_that_is_killed_while_it_writes_down_what_a_point_brought(whole, tmp_path):
+    search, journal = Search(tmp_path / "run"), tmp_path / "run" / JOURNAL
+    while b"instead_of" not in journal.read_bytes():
+        with pytest.raises(Killed):
+            search.run(events=1)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    born = next(place for place, line in enumerate(lines) if b"instead_of" in line)
+    assert len(lines) > born + 2, "the loser's end comes after its child"
+    journal.write_bytes(b"".join(lines[: born + 1]))
+    assert Search(tmp_path / "run").run().rows() == whole.rows()
 
 
 def test_an_epoch_whose_state_was_not_kept_before_a_kill_is_told_again(whole, tmp_path):

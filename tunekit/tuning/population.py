@@ -18,7 +18,7 @@ from tunekit.control import Control
 from tunekit.errors import ArgumentError
 from tunekit.results.trials import LOSER, ORIGIN
 from tunekit.search.budget import Budget
-from tunekit.search.population import Population, explore
+from tunekit.search.population import Child, Population, explore
 from tunekit.search.space import Space
 from tunekit.tuning.depot import Depot
 from tunekit.tuning.descent import Snapshots
@@ -55,7 +55,7 @@ class PopulationSearcher(StudySearcher):
             depot=depot,
         )
         self._population, self._snapshots, self._seed = population, snapshots, seed
-        self._children: set[tuple[int, int]] = set()  # (epoch, loser)
+        self._successors: dict[int, int] = {}  # children, by the trials whose places they took
         self._forgotten = 0  # the last point of which the states that nobody needs are deleted
         self._held: set[int] = set()  # trials that were cut off at a point, before their state was kept
         if study.user_attrs.setdefault(SIZE, population.size) != population.size:
@@ -73,9 +73,8 @@ class PopulationSearcher(StudySearcher):
         for trial in trials:
             number, last = trial.number, max(trial.intermediate_values, default=0)
             if ORIGIN in trial.user_attrs:
-                point = trial.user_attrs[ORIGIN][1]
-                self._population.join(number, point)
-                self._children.add((point, trial.user_attrs[LOSER]))
+                self._population.join(number, trial.user_attrs[ORIGIN][1])
+                self._successors[trial.user_attrs[LOSER]] = number
             if trial.state.is_finished():
                 self._population.leave(number, failed=trial.state == TrialState.FAIL)
             elif last in self._snapshots.points and (number, last) not in kept:
@@ -102,23 +101,26 @@ class PopulationSearcher(StudySearcher):
     def _settle(self) -> None:
         """Enter what the points have brought since the last time: children, and the end of losers."""
         for child in self._population.close():
-            if (child.point, child.loser) in self._children:
-                continue
-            trials = self._study.get_trials(deepcopy=False)
-            params = explore(self._space, trials[child.parent].params, child, self._seed)
-            origin = {ORIGIN: [child.parent, child.point], LOSER: child.loser}
-            self._study.enqueue_trial(params, user_attrs=origin)
-            self._waiting += 1
-            self._population.join(len(trials), child.point)
-            self._children.add((child.point, child.loser))
+            if child.loser not in self._successors:
+                self._successors[child.loser] = self._born(child)
             if child.loser in self._interrupted:
                 self._interrupted.remove(child.loser)
-                loser = self._trial(child.loser)
-                loser.set_user_attr("reason", f"replaced by trial {len(trials)}, a child of {child.parent}")
+                loser, successor = self._trial(child.loser), self._successors[child.loser]
+                loser.set_user_attr("reason", f"replaced by trial {successor}, a child of {child.parent}")
                 super()._end(loser, finished=False, note=None)
         if self._population.closed > self._forgotten:
             self._forgotten = self._population.closed
             self._forget()
+
+    def _born(self, child: Child) -> int:
+        """Have it handed out as a new trial; its number."""
+        trials = self._study.get_trials(deepcopy=False)
+        params = explore(self._space, trials[child.parent].params, child, self._seed)
+        origin = {ORIGIN: [child.parent, child.point], LOSER: child.loser}
+        self._study.enqueue_trial(params, user_attrs=origin)
+        self._waiting += 1
+        self._population.join(len(trials), child.point)
+        return len(trials)
 
     def _forget(self) -> None:
         """Delete the states that no child needs any more."""
