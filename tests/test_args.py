@@ -97,7 +97,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
             {"sampler": "genetics"},
             "sampler=genetics: must be one of genetic, tpe, random; did you mean genetic?",
         ),
-        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, none"),
+        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, pbt, none"),
         ({"cache": "rom"}, "cache=rom: must be one of disk, ram, gpu, False; did you mean ram?"),
         ({"imgsz": "100"}, "imgsz=100: must be a multiple of 32, the largest stride: use 96 or 128"),
         ({"grace": "0"}, "grace=0: must be at least 1"),

@@ -69,8 +69,8 @@ def unknown_name(name: str, kind: type[Arguments]) -> str:
     """The sentence for a name that `kind` does not have."""
     known = list(kind.model_fields)
     owners = [verb for verb, model in ARGUMENTS.items() if name in model.model_fields]
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    near = near or [full for full in known if len(name) > 2 and full.startswith(name.lower())][:1]
+    near = [full for full in known if len(name) > 2 and full.startswith(name.lower())][:1]
+    near = near or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     if OTHER_NAMES.get(name) in known:
         hint = f"here it is '{OTHER_NAMES[name]}'"
     elif owners:

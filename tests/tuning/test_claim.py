@@ -11,6 +11,7 @@ from tests.training.test_ranks import TINY
 from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.tuning.claim import Claim, Superseded
+from tunekit.tuning.mailbox import Order
 from tunekit.tuning.training import Training
 
 
@@ -50,7 +51,7 @@ def test_who_cannot_give_way_is_not_waited_for_for_ever(tmp_path):
 def test_a_training_that_was_taken_over_writes_nothing_more(tmp_path):
     args = build_args(TrainArgs, {**TINY, "val": True, "device": "cpu"})
     folder = tmp_path / "0"
-    first = Training(args, folder)
+    first = Training(Order(args, folder))
     first.next()
     claim = Claim(folder, patience=0.0)  # of a process that takes its time
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -59,6 +60,6 @@ def test_a_training_that_was_taken_over_writes_nothing_more(tmp_path):
     first.close()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     claim.check()
-    second = Training(args, folder)
+    second = Training(Order(args, folder))
     assert second.next()["epoch"] == 2
     second.close()

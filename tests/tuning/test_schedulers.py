@@ -19,6 +19,9 @@ from tunekit.search.space import load_space
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
 
+# Those that judge a trial when it comes. Under pbt they wait for each other: test_population.py.
+ONE_BY_ONE = [name for name in SCHEDULERS if name != "pbt"]
+
 
 class Clock:
     now = 0.0
@@ -39,7 +42,7 @@ def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool
     return scheduler.on_trial_result(None, None, result) == TrialScheduler.CONTINUE
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in ONE_BY_ONE if name != "none"])
 def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> None:
     scheduler = scheduler_of(name, grace=1)
     for number in range(30):
@@ -50,7 +53,7 @@ def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> 
     assert told(scheduler, 60, 1, 0.9)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_a_scheduler_that_was_told_the_recorded_curves_decides_as_the_one_that_saw_them(name: str) -> None:
     given = {} if name == "none" else {"grace": 1}
     seen, resumed = scheduler_of(name, **given), scheduler_of(name, **given)
@@ -85,7 +88,7 @@ def test_an_epoch_whose_news_died_is_judged_with_the_next_one(name: str) -> None
     assert not told(only_the_first, 30, 2, 0.9)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_a_trial_that_is_to_end_ends_whatever_the_rule_says(name: str) -> None:
     scheduler = scheduler_of(name, **({} if name == "none" else {"grace": 1}))
     assert told(scheduler, 3, 1, 0.9)
@@ -118,7 +121,7 @@ def test_a_trial_that_failed_leaves_no_epoch_behind() -> None:
     assert told(scheduler, 3, 1, -1.0)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_when_the_time_is_up_every_trial_ends_with_its_epoch(name: str) -> None:
     clock = Clock()
     scheduler = scheduler_of(name, clock, time=1)
@@ -140,7 +143,7 @@ def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_with_every_sampler_a_search_that_is_cut_goes_on_as_if_it_had_not_been(
     name: str, sampler: str
 ) -> None:

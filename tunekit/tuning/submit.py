@@ -25,7 +25,7 @@ from tunekit.words import parse
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 LOOK_SECONDS = 1.0
-STARTING_SECONDS = 60.0  # a cluster answers a little before it can take a job
+STARTING_SECONDS = 180.0  # a cluster answers before it can take a job: on a busy machine, long before
 REMOTE = ("tune", "train", "val")
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
@@ -104,7 +104,7 @@ def _client(address: str) -> JobSubmissionClient:
 
 
 def _send(client: JobSubmissionClient, args: SubmitArgs, words: list[str], folder: str) -> str:
-    deadline = time.monotonic() + STARTING_SECONDS
+    began, told = time.monotonic(), False
     while True:
         try:
             return client.submit_job(
@@ -113,8 +113,11 @@ def _send(client: JobSubmissionClient, args: SubmitArgs, words: list[str], folde
                 runtime_env={"working_dir": folder},
             )
         except RuntimeError as fault:
-            if "No available agent" not in str(fault) or time.monotonic() > deadline:
+            if "No available agent" not in str(fault) or time.monotonic() > began + STARTING_SECONDS:
                 raise
+        if not told:
+            print("the cluster cannot take a job yet, as if it were just starting: trying again", flush=True)
+            told = True
         time.sleep(LOOK_SECONDS)
 
 

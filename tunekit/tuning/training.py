@@ -45,11 +45,14 @@ class Training:
                     if ranks.first:
                         write_args(folder / "args.yaml", self.engine.args)
                 except CheckpointError as fault:
-                    self.note = f"started again, because its checkpoint cannot be used: {fault}"
                     self.engine.close()
                     self.engine = Engine(order.args, ranks)
                     self.recorder = Recorder(folder, self.engine, self._check)
                     self._begin()
+                    self._note(
+                        f"started again from epoch {self.engine.epoch + 1}, because its checkpoint cannot be "
+                        f"used: {fault}"
+                    )
             else:
                 self._begin()
         self._send()
