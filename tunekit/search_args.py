@@ -42,7 +42,12 @@ WITHOUT = {  # schedulers that an argument is not for
 class TuneArgs(TrainArgs):
     """Arguments of `tunekit tune`: all of train's, and those of the search."""
 
-    iterations: int = arg(100, "search", "trials in all, the defaults' one included", ge=1)
+    iterations: int = arg(
+        100,
+        "search",
+        "trials in all, the defaults' one included; with pbt those that train side by side",
+        ge=1,
+    )
     time: OptionalFloat = arg(
         None,
         "search",

@@ -144,11 +144,12 @@ def test_a_node_that_was_announced_to_go_is_told_from_one_that_died(monkeypatch)
     told = []
     monkeypatch.setattr("ray.get", lambda sent: sent)
     box = SimpleNamespace(death=SimpleNamespace(remote=lambda *words: told.append(words)))
-    for preempted in (True, False):
-        fault = WorkerHealthCheckFailedError("", RayActorError(preempted=preempted))
-        Witness(box, 2).after_exception(None, {1: fault})
+    gone = RayActorError(error_msg="The actor died because its node has died. Node Id: 1")
+    for cause in (RayActorError(preempted=True), gone, RayActorError()):
+        Witness(box, 2).after_exception(None, {1: WorkerHealthCheckFailedError("", cause)})
     assert told == [
         ("worker 2 of 2 lost its node, which was taken away as announced", False),
+        ("worker 2 of 2 lost its node", False),
         ("worker 2 of 2 died (killed, or out of memory?)", True),
     ]
 

@@ -273,4 +273,8 @@ def test_the_folder_says_with_what_the_best_weights_were_trained(whole):
         assert after["epochs"][0] == before["epochs"][1] + 1
         assert trials[after["trial"]].origin == (before["trial"], before["epochs"][1])
     assert [entry["by"] for entry in schedule["replaced"]] == list(range(8, 14))
-    assert "pbt_schedule.yaml has those before" in (whole.folder / "best_hyperparameters.yaml").read_text()
+    (whole.folder / "args.yaml").write_text("iterations: 8\n")
+    write_results(whole.folder, whole.study)
+    header = (whole.folder / "best_hyperparameters.yaml").read_text()
+    assert "14/14 iterations: 8 complete, 6 stopped early, 0 failed" in header
+    assert "pbt_schedule.yaml has those before" in header

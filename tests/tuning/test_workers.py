@@ -99,8 +99,9 @@ def test_a_search_runs_its_trials_on_two_workers(shared_ray, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_search_outlives_the_death_of_rays_part_in_its_workers(shared_ray, tmp_path, monkeypatch):
-    """Ray's controller of a group is the only one that starts its workers again."""
+@pytest.mark.parametrize("title", ["TrainController", "ray::Mailbox"])
+def test_a_search_outlives_the_death_of_what_keeps_its_workers(shared_ray, tmp_path, monkeypatch, title):
+    """Ray's controller of a group starts its workers again, and the mailbox knows what they are to do."""
     monkeypatch.chdir(tmp_path)
     given = {**TINY, "epochs": 6, "val": True, "workers": 2, "scheduler": "none", "sampler": "random"}
     given = {name: value for name, value in given.items() if name not in ("plots", "threads", "optimizer")}
@@ -110,7 +111,7 @@ def test_a_search_outlives_the_death_of_rays_part_in_its_workers(shared_ray, tmp
         rows = tmp_path / "runs/tune/crew/trials/0/results.csv"
         while not (rows.exists() and len(rows.read_text().splitlines()) > 2):
             time.sleep(0.01)
-        found = [pid for pid, title in descendants([os.getpid()]).items() if "TrainController" in title]
+        found = [pid for pid, name in descendants([os.getpid()]).items() if title in name]
         os.kill(found[0], signal.SIGKILL)
         killed.append(found[0])
 

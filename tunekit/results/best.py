@@ -45,13 +45,15 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
 def _header(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> list[str]:
     states = Counter(row.state for row in trials)
     finished = sum(states[state] for state in FINISHED)
+    asked = _read_yaml(run_dir / "args.yaml").get("iterations")
+    children = sum(row.origin is not None for row in trials)  # of a population, beside the trials asked for
     metrics = [
         f"{name[len('metrics/') : -len('(B)')]} {best.metrics[name]:.5g}"
         for name in METRICS
         if name in best.metrics
     ]
     return [
-        f"{finished}/{_read_yaml(run_dir / 'args.yaml').get('iterations', '?')} iterations: "
+        f"{finished}/{'?' if asked is None else asked + children} iterations: "
         f"{states['COMPLETE']} complete, {states['PRUNED']} stopped early, {states['FAIL']} failed",
         f"best fitness {best.fitness:.5g}, of trial {best.number} ({best.epochs} epochs)",
         *([", ".join(metrics)] if metrics else []),

@@ -58,10 +58,11 @@ class PopulationSearcher(StudySearcher):
         self._successors: dict[int, int] = {}  # children, by the trials whose places they took
         self._forgotten = 0  # the last point of which the states that nobody needs are deleted
         self._held: set[int] = set()  # trials that were cut off at a point, before their state was kept
-        if study.user_attrs.setdefault(SIZE, population.size) != population.size:
+        begun = study.user_attrs.get(SIZE, population.size)
+        if begun != population.size:
             raise ArgumentError(
                 f"iterations={population.size}: with scheduler=pbt they train side by side, and this search "
-                f"has begun with {study.user_attrs[SIZE]}; leave it out, or start a new run"
+                f"has begun with {begun}; leave it out, or start a new run"
             )
         with self._guarded():
             study.set_user_attr(SIZE, population.size)

@@ -26,6 +26,11 @@ def told(fault: Exception) -> Result:
     return {"failed": str(fault) if isinstance(fault, TunekitError) else _one_line(fault)}
 
 
+def lost_its_node(fault: Exception | None) -> bool:
+    """Whether a process died because its node did, which is no trial's doing. In the words of Ray's GCS."""
+    return "node has died" in str(fault)
+
+
 def _one_line(fault: Exception) -> str:
     """`RuntimeError: what it says (file.py:12 in forward)`."""
     frames = traceback.extract_tb(fault.__traceback__)

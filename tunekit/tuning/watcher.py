@@ -16,7 +16,7 @@ from tunekit.control import Control
 from tunekit.tuning.books import Books
 from tunekit.tuning.desk import Desk
 from tunekit.tuning.display import Display
-from tunekit.tuning.result import DEATHS_OF_A_TRIAL
+from tunekit.tuning.result import DEATHS_OF_A_TRIAL, lost_its_node
 from tunekit.tuning.searcher import StudySearcher
 
 ROOM_SECONDS = 60.0  # between looks whether no trial trains because there is no room
@@ -68,8 +68,8 @@ class Watcher(Callback):
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if "node has died" in str(trial.get_pickled_error()):
-            trial.max_failures += 1  # not the trial's doing
+        if lost_its_node(trial.get_pickled_error()):
+            trial.max_failures += 1
         self._display.say(f"trial {trial.config['number']}: its process broke off; it is started again")
 
     def on_trial_result(

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunekit.errors import TunekitError
 from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
 from tunekit.tuning.mailbox import Mailbox, Order
-from tunekit.tuning.result import Result, told
+from tunekit.tuning.result import Result, lost_its_node, told
 
 LEAVING_SECONDS = 60.0
 
@@ -91,19 +91,26 @@ class Witness(ray.train.UserCallback):
         if dead:
             who = " and ".join(str(rank + 1) for rank in dead)
             what = f"worker {who} of {self._workers} {_ending(next(iter(dead.values())))}"
-            counts = not all(map(_preempted, dead.values()))
+            counts = not all(_preempted(fault) or lost_its_node(_cause(fault)) for fault in dead.values())
             ray.get(self._mailbox.death.remote(what, counts))
+
+
+def _cause(fault: Exception) -> Exception:
+    cause: Exception = vars(fault).get("health_check_failure", fault)  # Ray Train's wrapper is not public
+    return cause
 
 
 def _preempted(fault: Exception) -> bool:
     """Whether the worker's node was taken away, as had been announced."""
-    cause = vars(fault).get("health_check_failure", fault)  # Ray Train's wrapper is not public
+    cause = _cause(fault)
     return isinstance(cause, RayActorError) and cause.preempted
 
 
 def _ending(fault: Exception) -> str:
     if _preempted(fault):
         return "lost its node, which was taken away as announced"
+    if lost_its_node(_cause(fault)):
+        return "lost its node"
     if type(fault).__module__.partition(".")[0] == "ray":  # some are no RayError
         return "died (killed, or out of memory?)"
     return f"broke off: {_first_line(fault)}"
