@@ -6,13 +6,18 @@ In: what every worker runs, and with what. Out: whether they still run, and the 
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import ray.train
 import ray.train.torch
+from ray import PlacementGroupID
+from ray.exceptions import RayError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 LOOK_SECONDS = 0.5  # between Ray's looks at the workers
 ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
@@ -23,6 +28,7 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, and deaths are noticed without it
 }
 FOR_EVER = -1
+MOST_MARKED = 2**24  # bytes: each group asks for another number of them, so that its place can be told
 
 
 class WorkerFault(Exception):
@@ -54,16 +60,21 @@ class WorkerGroup:
         """Every worker runs `loop`. `judge` hears what ended one, and what it raises ends all.
 
         `deaths`: so many times all are started again; `tries`: so often when they do not come up. Not at all
-        by default: when one of them dies as they first meet, Ray (2.60) keeps their place, and new ones would
-        wait for it for ever. `scratch`: an existing folder for Ray's own files.
+        by default: when one of them dies as they first meet, Ray (2.60) keeps their place until this group has
+        ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files.
         """
+        self._mark = random.SystemRandom().randint(1, MOST_MARKED)
         self._trainer = ray.train.torch.TorchTrainer(
             loop,
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if team.cuda else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=team.workers,
                 use_gpu=team.cuda,
-                resources_per_worker={"CPU": team.cpus, **({"GPU": 1} if team.cuda else {})},
+                resources_per_worker={
+                    "CPU": team.cpus,
+                    "memory": self._mark,
+                    **({"GPU": 1} if team.cuda else {}),
+                },
             ),
             run_config=ray.train.RunConfig(
                 name="train",
@@ -84,6 +95,15 @@ class WorkerGroup:
             self._trainer.fit()
         except Exception as fault:  # noqa: BLE001 - the owner's to tell
             self.fault = fault
+            with suppress(RayError):  # Ray itself may be gone
+                self._free_place()
+
+    def _free_place(self) -> None:
+        """Give up what Ray still holds for the workers: when its controller is killed that is all of it."""
+        for number, place in placement_group_table().items():
+            bundles = place["bundles"].values()
+            if place["state"] != "REMOVED" and all(bundle.get("memory") == self._mark for bundle in bundles):
+                remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(number)))
 
     @property
     def found_no_room(self) -> bool:
