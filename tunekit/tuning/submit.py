@@ -51,7 +51,7 @@ def submit(args: SubmitArgs) -> str:
         with tempfile.TemporaryDirectory(prefix="tunekit-") as folder:
             size = pack(root, files, Path(folder), args.max_size)
             client = _client(address)
-            job = _reached(address, lambda: _send(client, args, words, folder))
+            job = _reached(address, lambda: _send(client, address, args.name, words, folder))
         print(f"job {job}: {len(files)} files ({size:.1f} MB) sent to {address}", flush=True)
     else:
         client, job = _client(address), args.attach or args.stop or ""
@@ -103,18 +103,24 @@ def _client(address: str) -> JobSubmissionClient:
     return _reached(address, lambda: JobSubmissionClient(address))
 
 
-def _send(client: JobSubmissionClient, args: SubmitArgs, words: list[str], folder: str) -> str:
+def _send(client: JobSubmissionClient, address: str, name: str | None, words: list[str], folder: str) -> str:
     began, told = time.monotonic(), False
     while True:
         try:
             return client.submit_job(
                 entrypoint=shlex.join(["python", "-u", "-m", "tunekit", *words]),
-                submission_id=args.name,
+                submission_id=name,
                 runtime_env={"working_dir": folder},
             )
         except RuntimeError as fault:
-            if "No available agent" not in str(fault) or time.monotonic() > began + STARTING_SECONDS:
+            if "No available agent" not in str(fault):
                 raise
+            if time.monotonic() > began + STARTING_SECONDS:
+                raise ResourceError(
+                    f"address={address}: the cluster takes no jobs, as the agent of its head does not "
+                    "answer. Does another Ray on that machine hold port 52365? Give the head's `ray start` "
+                    "another one: --dashboard-agent-listen-port=0 finds a free one"
+                ) from fault
         if not told:
             print("the cluster cannot take a job yet, as if it were just starting: trying again", flush=True)
             told = True
