@@ -181,5 +181,7 @@ def test_a_cluster_that_is_still_starting_is_asked_again_for_a_while(home, monke
     if refusals == 1:
         assert submit(args) == "mine"
     else:
-        with pytest.raises(ResourceError, match="the agent of its head does not answer.*--dashboard-agent-listen-port=0"):
+        with pytest.raises(
+            ResourceError, match=r"agent of its head does not answer.*--dashboard-agent-listen-port=0"
+        ):
             submit(args)

@@ -60,8 +60,8 @@ class WorkerGroup:
         """Every worker runs `loop`. `judge` hears what ended one, and what it raises ends all.
 
         `deaths`: so many times all are started again; `tries`: so often when they do not come up. Not at all
-        by default: when one of them dies as they first meet, Ray (2.60) keeps their place until this group has
-        ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files.
+        by default: when one of them dies as they first meet, Ray (2.60) keeps their place until this group
+        has ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files.
         """
         self._mark = random.SystemRandom().randint(1, MOST_MARKED)
         self._trainer = ray.train.torch.TorchTrainer(
