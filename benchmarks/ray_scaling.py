@@ -27,7 +27,9 @@ from simulated import FASTEST, SLOWEST, SleepingTrial, Work
 from tunekit import cluster
 from tunekit.checks import build_args
 from tunekit.search_args import TuneArgs
-from tunekit.tuning import sitting as product
+from tunekit.tuning import sitting
+from tunekit.tuning.plan import Plan
+from tunekit.tuning.run import tune
 
 STEPS = (100, 500, 1000, 2000, 5000, 10000)
 KINDS = ("driver", "Ray", "trials")
@@ -83,11 +85,11 @@ def search(options: argparse.Namespace) -> None:
         "exist_ok": True,
     }
 
-    def work(run: Path, plan: product.Plan, *rest: Any) -> Work:
+    def work(run: Path, plan: Plan, *rest: Any) -> Work:
         return Work(run, plan.space, options.epochs, options.shrink)
 
-    product.TuneTrial, product.Job = SleepingTrial, work  # type: ignore[misc,assignment]
-    product.tune(build_args(TuneArgs, settings))
+    sitting.TuneTrial, sitting.Job = SleepingTrial, work  # type: ignore[misc,assignment]
+    tune(build_args(TuneArgs, settings))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ RAY = Path(sys.executable).with_name("ray")
 # Ray takes them from the environment that a process begins with: all that has to do with the cluster is a
 # process of its own.
 ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-# Jobs are started by the head's agent, and it has none when another Ray on this machine, such as that of a test
-# beside this one, holds the port that all take when none is named.
+# Jobs are started by the head's agent, and it has none when another Ray on this machine, such as that of
+# a test beside this one, holds the port that all take when none is named.
 QUIET = (
     *("--disable-usage-stats", "--block", "--object-store-memory=100000000"),
     "--dashboard-agent-listen-port=0",
