@@ -157,7 +157,7 @@ def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path)
     assert worker_processes() == workers
 
 
-@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path, stored):
     call, folder = order(0, tmp_path), tmp_path
     if stored:
