@@ -108,7 +108,8 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.interval = interval
         self.looks: list[Look] = []
-        self._spent: dict[int, tuple[str, float]] = {}  # by process, those that have ended too
+        self._spent: dict[int, float] = {}  # by process, as far as it was seen
+        self._seconds = dict.fromkeys(KINDS, 0.0)  # of processes that have ended too
         self._over = threading.Event()
 
     def __enter__(self) -> Watch:
@@ -131,9 +132,11 @@ class Watch(threading.Thread):
         for pid in memory.tree(os.getpid()):
             what = kind(pid)
             sizes[what] += memory.pss(pid)
-            self._spent[pid] = what, max(cpu_seconds(pid), self._spent.get(pid, ("", 0.0))[1])
-        seconds = {name: sum(spent for what, spent in self._spent.values() if what == name) for name in KINDS}
-        self.looks.append(Look(time.time(), seconds, sizes))
+            spent, before = cpu_seconds(pid), self._spent.get(pid, 0.0)
+            if spent > before:  # 0 of one that has just ended
+                self._seconds[what] += spent - before
+                self._spent[pid] = spent
+        self.looks.append(Look(time.time(), dict(self._seconds), sizes))
 
 
 def kind(pid: int) -> str:
