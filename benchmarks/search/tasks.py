@@ -13,21 +13,20 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import datasets
 import pairs
 
+from tunekit.args import TrainArgs
+from tunekit.checks import build_args
+from tunekit.data.sources import open_sources
+from tunekit.search.space import load_space
+from tunekit.search_args import TuneArgs
+from tunekit.training.run import train
+from tunekit.tuning.plan import Plan, make_plan
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-import datasets  # noqa: E402 - beside the benchmarks
-
-from tunekit.args import TrainArgs  # noqa: E402
-from tunekit.checks import build_args  # noqa: E402
-from tunekit.data.sources import open_sources  # noqa: E402
-from tunekit.search.space import load_space  # noqa: E402
-from tunekit.search_args import TuneArgs  # noqa: E402
-from tunekit.training.run import train  # noqa: E402
-from tunekit.tuning.plan import Plan, make_plan  # noqa: E402
-
 START = HERE / "start.pt"
 SAME = {"model": "yolo11p.yaml", "batch": 16, "nbs": 16, "lanes": 1, "device": "cpu", "threads": 1}
 
