@@ -56,6 +56,9 @@ def main() -> None:
     folder, watch = options.out / "tune", Watch(options.interval)
     shutil.rmtree(folder, ignore_errors=True)
     options.out.mkdir(parents=True, exist_ok=True)
+    # Ray starts all slots' processes at once, as on a machine that has these cores: on fewer of them none may
+    # be up in the minute after which Ray starts it anew, and so on for ever.
+    os.environ["RAY_worker_register_timeout_seconds"] = "600"
     with (
         (options.out / "tune.log").open("w") as log,
         contextlib.redirect_stdout(log),
