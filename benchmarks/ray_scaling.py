@@ -58,7 +58,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     # Ray starts all slots' processes at once, as on a machine that has these cores: on fewer of them none may
     # be up in the minute after which Ray starts it anew, and so on for ever.
-    os.environ["RAY_worker_register_timeout_seconds"] = "600"
+    os.environ["RAY_worker_register_timeout_seconds"] = "600"  # noqa: SIM112 - as Ray spells it
     with (
         (options.out / "tune.log").open("w") as log,
         contextlib.redirect_stdout(log),
