@@ -145,6 +145,17 @@ def test_a_trial_given_up_by_ray_is_told_once_with_the_reason(search):
     assert search.trial(0).user_attrs["reason"] == "its process died"
 
 
+def test_a_trial_given_up_by_ray_too_early_is_handed_out_again(search):
+    given = search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.3)
+    search.searcher.on_trial_complete("a", error=True)
+    search.searcher.again("a")
+    assert search.searcher.suggest("b") == given
+    search.epoch("b", 0, 2, 0.4)
+    assert search.trial(0).state == TrialState.RUNNING
+    assert search.trial(0).intermediate_values == {1: 0.3, 2: 0.4}
+
+
 def test_a_fault_of_the_disk_in_a_trial_ends_the_search_and_leaves_the_trial_to_be_resumed(search):
     search.searcher.suggest("a")
     result = {"number": 0, "epoch": 0, "fitness": 0.0, "halted": "cannot write x: No space left on device"}

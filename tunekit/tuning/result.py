@@ -11,6 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
+
 from tunekit.errors import RunFolderError, TunekitError
 
 Result = dict[str, Any]
@@ -27,8 +29,9 @@ def told(fault: Exception) -> Result:
 
 
 def lost_its_node(fault: Exception | None) -> bool:
-    """Whether a process died because its node did, which is no trial's doing. In the words of Ray's GCS."""
-    return "node has died" in str(fault)
+    """Whether a process died because its node did, or was taken away: no trial's doing."""
+    taken = isinstance(fault, RayActorError) and fault.preempted
+    return taken or "node has died" in str(fault)  # in the words of Ray's GCS
 
 
 def _one_line(fault: Exception) -> str:

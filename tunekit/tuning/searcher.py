@@ -161,6 +161,13 @@ class StudySearcher(Searcher):
             else:
                 self._end(trial, bool(result.get("finished")), result.get("note"))
 
+    def again(self, trial_id: str) -> None:
+        """Ray gave the trial up too early: it is handed out once more."""
+        with self._guarded():
+            trial = self._live.pop(trial_id)
+            self._sync(trial)
+            self._interrupted.insert(0, trial.number)
+
     def died(self, trial_id: str, reason: str) -> None:
         """Ray gave the trial up."""
         with self._guarded():

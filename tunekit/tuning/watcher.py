@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import Any
 
 import ray
@@ -42,6 +43,7 @@ class Watcher(Callback):
         self._searcher, self._desk = searcher, desk
         self._began: float | None = time.monotonic()  # None: a trial trains, or why none does was told
         self._study, self._books, self._display, self._control = study, books, display, control
+        self._dead: dict[int, set[object]] = defaultdict(set)  # a trial's actors since its last epoch
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called ten times a second or oftener: where a search is spoken to, and ends before its time."""
@@ -65,12 +67,24 @@ class Watcher(Callback):
         raise Ending
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._allow(trial)
         self._display.began(trial.config["number"], trial.config["params"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if lost_its_node(trial.get_pickled_error()):
-            trial.max_failures += 1
+        self._bury(trial)
+        self._allow(trial)
         self._display.say(f"trial {trial.config['number']}: its process broke off; it is started again")
+
+    def _bury(self, trial: Any) -> int:
+        """Count a death that is the trial's own; how many in a row there have been."""
+        fault, dead = trial.get_pickled_error(), self._dead[trial.config["number"]]
+        if not lost_its_node(fault):
+            dead.add(getattr(fault, "actor_id", None) or object())  # once, whatever was asked of it
+        return len(dead)
+
+    def _allow(self, trial: Any) -> None:
+        """Have Tune start it again as often as may still be."""
+        trial.max_failures = trial.num_failures + DEATHS_OF_A_TRIAL - len(self._dead[trial.config["number"]])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -78,7 +92,8 @@ class Watcher(Callback):
         self._began = None
         if result.get("failed") or result.get("halted"):
             return
-        trial.max_failures = trial.num_failures + DEATHS_OF_A_TRIAL
+        self._dead.pop(result["number"], None)
+        self._allow(trial)
         if result.get("note"):
             self._display.say(f"trial {result['number']}: {result['note']}")
         self._display.epoch(result["number"], result["epoch"], result["fitness"])
@@ -87,7 +102,13 @@ class Watcher(Callback):
         self._left(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if not self._control.ending:
+        """Tune gives a trial up whose process dies before it is up, or with two calls in it: we may not."""
+        if self._control.ending:
+            return
+        if self._bury(trial) <= DEATHS_OF_A_TRIAL:
+            self._searcher.again(trial.trial_id)
+            self._display.say(f"trial {trial.config['number']}: its process broke off; it is started again")
+        else:
             self._searcher.died(trial.trial_id, _why(trial.get_pickled_error()))
         self._left(trial)
 

@@ -91,7 +91,7 @@ class Witness(ray.train.UserCallback):
         if dead:
             who = " and ".join(str(rank + 1) for rank in dead)
             what = f"worker {who} of {self._workers} {_ending(next(iter(dead.values())))}"
-            counts = not all(_preempted(fault) or lost_its_node(_cause(fault)) for fault in dead.values())
+            counts = not all(lost_its_node(_cause(fault)) for fault in dead.values())
             ray.get(self._mailbox.death.remote(what, counts))
 
 
