@@ -1,5 +1,4 @@
-"""A trial that kills whatever process trains it, as a model that crashes a driver would; and one that has
-bad luck before it trains."""
+"""A trial that kills whatever process trains it, as a model that crashes a driver would."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from contextlib import suppress
 
 import pytest
 
-from tests.processes import descendants
 from tests.tuning.test_run import TINY, owner
 from tunekit.checks import build_args
 from tunekit.search_args import TuneArgs
@@ -53,30 +51,3 @@ def test_a_poisoned_trial_is_given_up_and_the_others_never_notice(shared_ray, tm
     epochs = run.epochs().to_pylist()
     for number in (0, 2, 3):
         assert [row["epoch"] for row in epochs if row["trial"] == number] == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_processes_that_die_before_they_are_up_cost_no_trial(shared_ray, tmp_path, monkeypatch):
-    """Tune, left to itself, gives such a trial up at once."""
-    monkeypatch.chdir(tmp_path)
-    over, killed = threading.Event(), set()
-
-    def kill() -> None:
-        while not over.wait(0.01) and len(killed) < 3:
-            for pid, title in descendants([os.getpid()]).items():
-                if title.startswith("ray::ResourceTrainable.__init__") and len(killed) < 3:
-                    killed.add(pid)
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        run = tune(build_args(TuneArgs, {**TINY, "device": "cpu", "iterations": 3, "name": "unlucky"}))
-    finally:
-        over.set()
-        thread.join()
-    assert killed
-    assert [row.state for row in run.trials] == ["COMPLETE"] * 3
-    epochs = run.epochs().to_pylist()
-    assert [(row["trial"], row["epoch"]) for row in epochs] == [(t, e) for t in range(3) for e in (1, 2, 3)]
