@@ -47,7 +47,14 @@ def trained(**settings) -> tuple[list, Engine]:
         return list(training.epochs()), training
 
 
-@pytest.mark.parametrize("settings", [{"lanes": 2}, {"lanes": 3, "threads": 3}, {"lanes": 2, "freeze": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lanes": 2},
+        pytest.param({"lanes": 3, "threads": 3}, marks=pytest.mark.slow),
+        {"lanes": 2, "freeze": 3},
+    ],
+)
 def test_training_in_lanes_is_the_training_without_them(threads, settings):
     alone, one = trained(**settings | {"lanes": 1})
     side_by_side, several = trained(**settings)
