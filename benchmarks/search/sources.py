@@ -113,9 +113,8 @@ class Again(Source):
     def next(self, table: Table, running: list[Job], setting: int) -> Job | None:
         mine = [(row["setting"], row["seed"]) for row in table.of(self.name)]
         mine += [(job.setting, job.seed) for job in running if job.source == self.name]
-        others = [
-            row for row in table.rows if row["source"] not in (self.name, "defaults") and row["fitness"]
-        ]
+        others = [row for row in table.rows if row["source"] not in (self.name, "defaults")]
+        others = [row for row in others if row["failed"] is None]
         if len(others) < self.after:
             return None
         begun = sorted({setting for setting, _ in mine})

@@ -22,11 +22,7 @@ CURVES = {
     "map50": "metrics/mAP50(B)",
     "precision": "metrics/precision(B)",
     "recall": "metrics/recall(B)",
-    **{
-        f"{split}_{part}": f"{split}/{part}_loss"
-        for split in ("train", "val")
-        for part in ("box", "cls", "dfl")
-    },
+    **{f"{split}_{part}": f"{split}/{part}_loss" for split in ("train", "val") for part in LOSSES},
     "epoch_seconds": "seconds",
 }
 FIXED = {

@@ -28,7 +28,9 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, and deaths are noticed without it
 }
 FOR_EVER = -1
-MOST_MARKED = 2**24  # bytes: each group asks for another number of them, so that its place can be told
+# Bytes: each group asks for another number of them, by which its place is known. Not from a seed, which the
+# groups of a search may share.
+MOST_MARKED = 2**24
 
 
 class WorkerFault(Exception):
