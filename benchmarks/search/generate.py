@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import common
+import optuna
 from sources import Job, Source, sources
 from table import CURVES, Table
 from tasks import HERE, TASKS, plan_of
@@ -47,6 +48,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = arguments()
     table = Table(HERE / "data" / f"{options.task}.parquet", plan_of(options.task).space)
     queue, end = sources(options.scale), time.monotonic() + 60 * options.minutes
