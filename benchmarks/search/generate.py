@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import common
 import optuna
 from sources import Job, Source, sources
-from table import CURVES, Table
+from table import CPU, CURVES, Table
 from tasks import HERE, TASKS, plan_of
 
 from tunekit.errors import TunekitError
@@ -107,12 +107,15 @@ def commit() -> str:
 def train(task: str, params: dict[str, Any], seed: int) -> dict[str, Any]:
     """One training; runs in a process of the pool, which trains many."""
     args = plan_of(task).trial_args(params).model_copy(update={"seed": seed})
-    curves: dict[str, list[float]] = {name: [] for name in CURVES}
+    curves: dict[str, list[float]] = {name: [] for name in (*CURVES, CPU)}
     failed = None
     with closing(Engine(args)) as engine:
         try:
+            before = time.process_time()
             for result in engine.epochs():
                 row = result.row()
+                curves[CPU].append(time.process_time() - before)
+                before = time.process_time()
                 for name, column in CURVES.items():
                     curves[name].append(float(row[column] or 0.0))
         except TunekitError as fault:

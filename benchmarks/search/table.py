@@ -25,6 +25,7 @@ CURVES = {
     **{f"{split}_{part}": f"{split}/{part}_loss" for split in ("train", "val") for part in LOSSES},
     "epoch_seconds": "seconds",
 }
+CPU = "cpu_seconds"  # also a curve: what an epoch costs, whatever else ran on the machine
 FIXED = {
     "setting": pa.int32(),
     "source": pa.string(),  # who proposed it: see sources.py
@@ -52,7 +53,7 @@ class Table:
 
     def _schema(self) -> pa.Schema:
         tuned = {parameter.name: _type(parameter) for parameter in self.space.parameters}
-        curves = dict.fromkeys(CURVES, pa.list_(pa.float32()))
+        curves = dict.fromkeys((*CURVES, CPU), pa.list_(pa.float32()))
         return pa.schema([*{**FIXED, **tuned, **curves}.items()])
 
     def params(self, row: dict[str, Any]) -> dict[str, Any]:
