@@ -1,4 +1,4 @@
-"""Is any of several settings better than the defaults, and how sure is that? Fitness of runs in, intervals out.
+"""Is any of several settings better than the defaults, and how sure is that? Runs in, an interval out.
 
 Each setting was run with a few seeds, and their means are compared. The runs of one setting differ by chance,
 in all settings by about as much, so that the spread is estimated from all of them together:
@@ -93,7 +93,7 @@ def _pooled(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """What Student's t with a whole number of degrees of freedom is below with probability `p`, 1/2 or more."""
+    """What Student's t with so many degrees of freedom is below with probability `p`, 1/2 or more."""
     low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(freedom)
     for _ in range(60):  # halvings: to the last bits
         middle = (low + high) / 2
