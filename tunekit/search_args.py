@@ -162,6 +162,14 @@ class TuneArgs(TrainArgs):
             raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
         return value
 
+    @field_validator("finalists")
+    @classmethod
+    def _of_a_confirmation(cls, value: int, info: ValidationInfo) -> int:
+        short = info.data.get("iterations", CONFIRMED_FROM) < CONFIRMED_FROM
+        if value != cls.model_fields["finalists"].default and short and info.data.get("confirm") is None:
+            raise ValueError(f"below {CONFIRMED_FROM} iterations nothing is run again: give confirm=, too")
+        return value
+
     @property
     def fresh_seeds(self) -> int:
         """How many the confirmation takes; 0: there is none."""

@@ -51,6 +51,11 @@ class ConfirmRun:
     def ended(self) -> bool:
         return self.state in FINISHED
 
+    @property
+    def called(self) -> str:
+        """Its setting, as tables have it."""
+        return "defaults" if self.setting == DEFAULTS else str(self.setting)
+
 
 @dataclass(frozen=True)
 class Confirmation:
@@ -112,7 +117,8 @@ class Confirmation:
         failed = sum(run.fitness is None for run in self.runs if run.seed in self.seeds)
         less = f", {failed} of which failed" if failed else ""
         compared = len(self.seeds) * len(self.settings)
-        lines = [f"confirmation with {len(self.seeds)} fresh seeds: {compared} runs of full length{less}"]
+        what = f"confirmation with {len(self.seeds)} fresh seeds, {compared} runs{less}"
+        lines = [f"{what}: mean mAP50-95 ± standard deviation"]
         for setting, tally in {DEFAULTS: found.defaults, **found.others}.items():
             lines.append(f"  {_called(setting)}: {_tally(tally)}")
         return [*lines, _gain(found, compared - failed), *self._on_test()]
@@ -183,8 +189,7 @@ def confirm_csv(confirmation: Confirmation) -> str:
     for run in confirmation.runs:
         if run.state != "WAITING":
             seconds = None if run.seconds is None else round(run.seconds, 3)
-            setting = "defaults" if run.setting == DEFAULTS else run.setting
-            told = (run.number, setting, run.seed, run.state, run.fitness, run.test)
+            told = (run.number, run.called, run.seed, run.state, run.fitness, run.test)
             writer.writerow([*told, run.epochs, seconds, run.reason])
     return table.getvalue()
 
@@ -217,7 +222,7 @@ def _tally(tally: Tally) -> str:
     if tally.mean is None:
         return "no run came to its end"
     spread = "" if tally.sd is None else f" ± {tally.sd:.4f}"
-    return f"mAP50-95 {tally.mean:.4f}{spread} (mean{' and spread' if spread else ''} of {tally.runs})"
+    return f"{tally.mean:.4f}{spread}, {tally.runs} run{'s' if tally.runs > 1 else ''}"
 
 
 def _gain(found: Comparison, runs: int) -> str:

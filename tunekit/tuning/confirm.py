@@ -78,7 +78,11 @@ def confirm(search: Sitting, trials: list[TrialRow], storage: Storage | None, te
             trials,
         ).run()
     if tested:
-        _measure_on_test(search, study)
+        try:
+            _measure_on_test(search, study)
+        except KeyboardInterrupt:
+            _say(f"interrupted; go on with: tunekit tune resume={as_typed(search.folder)}")
+            raise
     ConfirmBooks(search.folder, study, depot, trials).update(final=True)
 
 
@@ -148,9 +152,8 @@ class ConfirmSearcher(StudySearcher):
         )
 
     def shown(self, number: int) -> dict[str, Any]:
-        attributes = self._study.get_trials(deepcopy=False)[number].user_attrs
-        setting = attributes[SETTING]
-        return {SETTING: "defaults" if setting == DEFAULTS else f"trial {setting}", SEED: attributes[SEED]}
+        run = confirmation_of(self._study).runs[number]
+        return {SETTING: run.called, SEED: run.seed}
 
     def _config(self, trial: Trial) -> dict[str, Any]:
         return {"number": trial.number, "params": {**trial.params, SEED: trial.user_attrs[SEED]}}
