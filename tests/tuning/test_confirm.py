@@ -105,7 +105,8 @@ def test_more_seeds_are_added_and_none_is_taken_away(over):
 def test_a_finalist_that_comes_later_runs_with_all_seeds_beside_the_others(over):
     over.confirmed()
     over.folder.trial([0.9], lr0=0.05)
-    assert over.confirmed(finalists=1) == done(*FIRST, (4, 8), (4, 9))
+    all_of_a_third = ((0, 10), (3, 10), (1, 10), (4, 10))
+    assert over.confirmed(finalists=1, confirm=3) == done(*FIRST, (4, 8), (4, 9), *all_of_a_third)
 
 
 def test_without_seeds_or_finalists_nothing_is_run(over, tmp_path, monkeypatch, capsys):
