@@ -61,7 +61,8 @@ def command(options: argparse.Namespace, cluster: Cluster, name: str, resume: bo
     return [
         *tune,
         *(f"address={cluster.address}", f"name={name}", f"workers={options.workers}"),
-        *(f"iterations={options.trials}", f"epochs={options.epochs}", "warmup_epochs=0", "space=quick"),
+        *(f"iterations={options.trials}", f"epochs={options.epochs}", "confirm=0"),
+        *("warmup_epochs=0", "space=quick"),
         *("model=yolo11p.yaml", "imgsz=64", "fraction=0.05", "batch=8", "threads=1", "lanes=1"),
         *("sampler=random", "scheduler=none"),  # so that no trial depends on another one's time
     ]

@@ -108,11 +108,42 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"time": "0"}, "time=0: must be above 0"),
         ({"time": "soon"}, "time=soon: must be a number, above 0"),
         ({"stop": "0"}, "stop=0: must be at least 1"),
+        ({"confirm": "-1"}, "confirm=-1: must be at least 0"),
+        (
+            {"confirm": "1"},
+            "confirm=1: one run does not tell how much runs differ by chance: give 2 or more, or 0",
+        ),
+        (
+            {"scheduler": "pbt", "confirm": "3"},
+            "confirm=3: a population's hyperparameters change while it trains, so they cannot be run again"
+            " with another seed: leave it out with scheduler=pbt",
+        ),
+        (
+            {"iterations": "10", "finalists": "5"},
+            "finalists=5: below 30 iterations nothing is run again: give confirm=, too",
+        ),
         ({"scheduler": "none", "grace": 2}, "grace=2: scheduler=none has no use for it: leave it out"),
     ],
 )
 def test_a_bad_value_is_told_with_what_is_allowed(settings: dict[str, Any], sentence: str) -> None:
     assert complaint(TuneArgs, **settings) == sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [
+        ({}, 3),
+        ({"iterations": 29}, 0),
+        ({"iterations": 10, "confirm": 5}, 5),
+        ({"confirm": 0}, 0),
+        ({"scheduler": "pbt"}, 0),
+        ({"scheduler": "pbt", "confirm": 0}, 0),
+    ],
+)
+def test_a_search_of_some_length_is_confirmed_unless_it_cannot_be(
+    settings: dict[str, Any], seeds: int
+) -> None:
+    assert build_args(TuneArgs, settings).fresh_seeds == seeds
 
 
 def test_val_refuses_a_size_that_is_no_multiple_of_the_stride() -> None:

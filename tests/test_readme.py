@@ -21,7 +21,7 @@ from tunekit.search.space import load_space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SMALL = {"epochs": "1", "imgsz": "64", "iterations": "2"}
+SMALL = {"epochs": "1", "imgsz": "64", "iterations": "2", "confirm": "2"}
 TUNEKIT = [sys.executable, "-m", "tunekit"]
 
 

@@ -36,7 +36,10 @@ WITHOUT = {  # schedulers that an argument is not for
     "reduction": ("median", "pbt", "none"),
     "interval": ("asha", "hyperband", "median", "none"),
     "stop": ("pbt",),
+    "finalists": ("pbt",),
 }
+
+CONFIRMED_FROM = 30  # iterations; a shorter search is a look
 
 
 class TuneArgs(TrainArgs):
@@ -52,7 +55,7 @@ class TuneArgs(TrainArgs):
         None,
         "search",
         "hours for the search: then no trial begins, and those that run end after their epoch; a resumed"
-        " search has them anew: what it took before does not count",
+        " search has them anew: what it took before does not count, nor does the confirmation after it",
         gt=0,
     )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
@@ -62,6 +65,16 @@ class TuneArgs(TrainArgs):
         "search",
         "what stops trials that are losing; pbt trains them all side by side instead, and replaces the worst"
         " quarter by children of the best, again and again",
+    )
+    confirm: OptionalInt = arg(
+        None,
+        "search",
+        "after the search, run its best trials and the defaults again with so many fresh seeds each, to tell"
+        " which is best, how much better, and how surely; 0: do not; 3 from 30 iterations on when left out",
+        ge=0,
+    )
+    finalists: int = arg(
+        3, "search", "how many of the best trials confirm= runs again, beside the defaults", ge=1
     )
     stop: OptionalInt = arg(
         None,
@@ -129,13 +142,40 @@ class TuneArgs(TrainArgs):
             raise ValueError(WHY_NOT_IN_A_SEARCH[name])
         return value
 
-    @field_validator("grace", "reduction", "interval", "stop")
+    @field_validator("confirm")
+    @classmethod
+    def _enough_to_tell(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value == 1:
+            raise ValueError("one run does not tell how much runs differ by chance: give 2 or more, or 0")
+        if value and info.data.get("scheduler") == "pbt":
+            raise ValueError(
+                "a population's hyperparameters change while it trains, so they cannot be run again with"
+                " another seed: leave it out with scheduler=pbt"
+            )
+        return value
+
+    @field_validator("grace", "reduction", "interval", "stop", "finalists")
     @classmethod
     def _of_the_scheduler(cls, value: int | None, info: ValidationInfo) -> int | None:
         name, scheduler = str(info.field_name), info.data.get("scheduler")
         if scheduler in WITHOUT[name] and value != cls.model_fields[name].default:
             raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
         return value
+
+    @field_validator("finalists")
+    @classmethod
+    def _of_a_confirmation(cls, value: int, info: ValidationInfo) -> int:
+        short = info.data.get("iterations", CONFIRMED_FROM) < CONFIRMED_FROM
+        if value != cls.model_fields["finalists"].default and short and info.data.get("confirm") is None:
+            raise ValueError(f"below {CONFIRMED_FROM} iterations nothing is run again: give confirm=, too")
+        return value
+
+    @property
+    def fresh_seeds(self) -> int:
+        """How many the confirmation takes; 0: there is none."""
+        if self.confirm is not None:
+            return self.confirm
+        return 3 if self.iterations >= CONFIRMED_FROM and self.scheduler != "pbt" else 0
 
     @field_validator("optimizer", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from tunekit.data.dataset import load_data_config
 from tunekit.data.loader import ValLoader
 from tunekit.errors import ArgumentError, CheckpointError, DataError, ModelError
 from tunekit.evaluation.metrics import ClassMetrics, DetectionMetrics
-from tunekit.evaluation.run import table_text, val
+from tunekit.evaluation.run import fitness_of, table_text, val
 from tunekit.evaluation.validator import Evaluation, evaluate
 from tunekit.models.build import DetectionModel, build_model, load_spec
 from tunekit.models.heads import HeadOutput
@@ -222,3 +222,11 @@ def test_a_checkpoint_that_does_not_name_its_data_needs_data_given(checkpoint: P
 def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt"):
         val(settings(tmp_path / "none.pt"))
+
+
+def test_the_fitness_alone_is_the_same_number_without_a_word(checkpoint, capsys):
+    metrics = val(settings(checkpoint, split="test"))
+    capsys.readouterr()
+    assert fitness_of(settings(checkpoint, split="test")) == metrics.fitness
+    assert capsys.readouterr().out == ""
+    assert not (checkpoint.parent / "runs").exists()

@@ -71,6 +71,35 @@ class TuneFolder:
         }
 
 
+def confirm(folder: TuneFolder, runs: dict[int, list[float | str | None]], **tests: float) -> None:
+    """A confirmation of `folder` with that fitness of each setting, seed by seed from 8 on: a number, the
+    state of a run that has none, or None for one that waits. `tests`: on the test split, as run_0=0.5."""
+    place = folder.path / "confirm"
+    place.mkdir(exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(place / "study.journal")))
+    study = optuna.create_study(storage=storage, direction="maximize", study_name="confirm")
+    params = {trial.number: trial.params for trial in folder.study.trials}
+    for place_of_seed in range(max(map(len, runs.values()))):
+        for setting, values in runs.items():
+            attributes = {"setting": setting, "seed": 8 + place_of_seed}
+            study.enqueue_trial(params[setting], user_attrs=attributes)
+            value = values[place_of_seed]
+            if value is None:
+                continue
+            trial = study.ask(folder.space.distributions())
+            weights = place / "trials" / str(trial.number) / "weights"
+            weights.mkdir(parents=True)
+            for name in ("best.pt", "last.pt"):
+                (weights / name).write_bytes(f"{name} of run {trial.number}".encode())
+            trial.set_user_attr("epochs", 3)
+            if isinstance(value, float):
+                study.tell(trial, value)
+            elif value != "RUNNING":
+                trial.set_user_attr("reason", "no memory")
+                study.tell(trial, state=TrialState[value])
+    study.set_user_attr("test", {name.removeprefix("run_"): value for name, value in tests.items()})
+
+
 def new_tune_folder(path: Path, iterations: int = 10) -> TuneFolder:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.mkdir()

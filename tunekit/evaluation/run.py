@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tunekit.args import ValArgs
 from tunekit.atomic import write_text
-from tunekit.data.cache import open_split
+from tunekit.data.cache import ImageSource, open_split
 from tunekit.data.dataset import DataConfig, load_data_config
 from tunekit.data.labels import summarize
 from tunekit.data.loader import ValLoader
@@ -39,6 +39,59 @@ from tunekit.training.device import autocast_dtype, available_cores, keep_freed_
 
 def val(args: ValArgs) -> DetectionMetrics:
     """Measure `args.model`, print a row a class and one for all."""
+    task = _prepare(args)
+    with _folder(task.args) as folder:
+        evaluation = task.run(folder)
+    console = Console()
+    if task.source.problems:
+        _say(console, summarize(task.source.problems))
+    precision = str(task.amp_dtype).removeprefix("torch.") if task.amp_dtype else "float32"
+    where = f"{task.args.imgsz} px, {task.device} {precision}"
+    _say(console, f"{Path(args.model)} on {args.split} of {task.config.source}: {where}")
+    console.print(_table(evaluation))
+    _say(console, _closing(evaluation, folder))
+    return evaluation.metrics
+
+
+def fitness_of(args: ValArgs) -> float:
+    """The same without a word: nothing is printed or written."""
+    return _prepare(args).run(None).metrics.fitness
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A model, and the images that it is to be measured on; `args` with nothing left out."""
+
+    args: ValArgs
+    config: DataConfig
+    source: ImageSource
+    model: DetectionModel
+    device: torch.device
+    amp_dtype: torch.dtype | None
+
+    def run(self, folder: Path | None) -> Evaluation:
+        args = self.args
+        workers = args.loader_workers or 0
+        loader = ValLoader(self.source, batch=args.batch, workers=workers, stride=max(self.model.stride))
+        with closing(loader) as batches:
+            return measure(
+                self.model,
+                self.source,
+                batches,
+                device=self.device,
+                conf=args.conf,
+                iou=args.iou,
+                max_det=args.max_det,
+                end2end=args.end2end,
+                amp_dtype=self.amp_dtype,
+                folder=folder,
+                plots=args.plots,
+                save_json=args.save_json,
+            )
+
+
+def _prepare(args: ValArgs) -> _Task:
+    """Everything that a call may have wrong is found here."""
     path = Path(args.model)
     checkpoint = read_checkpoint(path)
     device = select_device(args.device)
@@ -66,30 +119,7 @@ def val(args: ValArgs) -> DetectionMetrics:
             "loader_workers": workers,
         }
     )
-    loader = ValLoader(source, batch=args.batch, workers=workers, stride=max(model.stride))
-    with closing(loader) as batches, _folder(resolved) as folder:
-        evaluation = measure(
-            model,
-            source,
-            batches,
-            device=device,
-            conf=args.conf,
-            iou=args.iou,
-            max_det=args.max_det,
-            end2end=args.end2end,
-            amp_dtype=amp_dtype,
-            folder=folder,
-            plots=args.plots,
-            save_json=args.save_json,
-        )
-    console = Console()
-    if source.problems:
-        _say(console, summarize(source.problems))
-    precision = str(amp_dtype).removeprefix("torch.") if amp_dtype else "float32"
-    _say(console, f"{path} on {args.split} of {config.source}: {imgsz} px, {device} {precision}")
-    console.print(_table(evaluation))
-    _say(console, _closing(evaluation, folder))
-    return evaluation.metrics
+    return _Task(resolved, config, source, model, device, amp_dtype)
 
 
 def table_text(evaluation: Evaluation) -> str:

@@ -1,7 +1,8 @@
 """best_hyperparameters.yaml: the best trial as a file for `tunekit train cfg=...`.
 
-In: the run folder and its trials. Out: the file's text: header lines for people, then the tuned
-arguments, then all others the trial ran with, so that training with the file repeats the trial.
+In: the run folder, its trials, and the confirmation that chose one of them, if there is one. Out: the
+file's text: header lines for people, then the tuned arguments, then all others the trial ran with, so that
+training with the file repeats the trial.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from typing import Any
 import yaml
 
 from tunekit.errors import RunFolderError
+from tunekit.results.confirmation import DEFAULTS, Confirmation
 from tunekit.results.trials import FINISHED, METRICS, TrialRow
 
 # Where the trial wrote and what it showed, not what it did.
 NOT_CARRIED_OVER = ("project", "name", "exist_ok", "resume", "plots", "verbose")
 
 
-def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
+def best_yaml(
+    run_dir: Path, trials: Sequence[TrialRow], best: TrialRow, confirmation: Confirmation | None = None
+) -> str:
     """The text; `best` is one of `trials`, and trials/<n>/args.yaml says what else it ran with."""
-    header = "".join(f"# {line}\n" for line in _header(run_dir, trials, best))
+    header = "".join(f"# {line}\n" for line in _header(run_dir, trials, best, confirmation))
     path = run_dir / "trials" / str(best.number) / "args.yaml"
     others = {
         name: value
@@ -42,7 +46,9 @@ def best_yaml(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> str:
     return f"{header}{_dump(best.params)}\n# {title}\n{_dump(others)}"
 
 
-def _header(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> list[str]:
+def _header(
+    run_dir: Path, trials: Sequence[TrialRow], best: TrialRow, confirmation: Confirmation | None
+) -> list[str]:
     states = Counter(row.state for row in trials)
     finished = sum(states[state] for state in FINISHED)
     asked = _read_yaml(run_dir / "args.yaml").get("iterations")
@@ -55,12 +61,25 @@ def _header(run_dir: Path, trials: Sequence[TrialRow], best: TrialRow) -> list[s
     return [
         f"{finished}/{'?' if asked is None else asked + children} iterations: "
         f"{states['COMPLETE']} complete, {states['PRUNED']} stopped early, {states['FAIL']} failed",
-        f"best fitness {best.fitness:.5g}, of trial {best.number} ({best.epochs} epochs)",
-        *([", ".join(metrics)] if metrics else []),
+        *([_one_seed(best)] if confirmation is None else _confirmed(best, confirmation)),
+        *([", ".join(metrics)] if metrics and confirmation is None else []),
         *_descent(best),
-        _gain(trials, best),
+        *([_gain(trials, best)] if confirmation is None else []),
         "train with them: tunekit train cfg=best_hyperparameters.yaml",
     ]
+
+
+def _one_seed(best: TrialRow) -> str:
+    return f"best fitness {best.fitness:.5g}, of trial {best.number} ({best.epochs} epochs)"
+
+
+def _confirmed(best: TrialRow, confirmation: Confirmation) -> list[str]:
+    what = "the defaults" if best.number == DEFAULTS else "confirmed as the best"
+    lines = [f"trial {best.number}, {what}", *confirmation.words()]
+    run = confirmation.best_run(best.number)
+    if run is not None:
+        lines.append(f"weights/best.pt is of the confirmation's run {run.number}, with seed {run.seed}")
+    return lines
 
 
 def _descent(best: TrialRow) -> list[str]:

@@ -49,6 +49,8 @@ WRITTEN_BY_RUNS = (
     "ray.log",
     "weights",
     "trials",
+    "confirm",
+    "confirm.csv",
 )
 """All that `exist_ok` may delete."""
 

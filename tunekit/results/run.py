@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import RunFolderError, TunekitError
+from tunekit.results.confirmation import Confirmation, chosen, read_confirmation, verdict
 from tunekit.results.trials import JOURNAL, TrialRow, best_trial, read_trials
 
 if TYPE_CHECKING:
@@ -42,8 +43,14 @@ class Run:
 
     @property
     def best(self) -> TrialRow | None:
-        """The finished trial with the highest fitness; None while there is none."""
-        return best_trial(self.trials)
+        """The trial that a confirmation chose, or the finished one with the highest fitness; None without."""
+        trials = self.trials
+        return chosen(trials, verdict(self.path, trials))
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """The best trials and the defaults, run again: who won, by how much, how surely; None without."""
+        return read_confirmation(self.path)
 
     @property
     def best_hyperparameters(self) -> dict[str, Any]:
@@ -55,7 +62,7 @@ class Run:
 
     @property
     def best_weights(self) -> Path:
-        """The best trial's weights at its best epoch."""
+        """The best trial's weights at its best epoch; after a confirmation, those of its best run there."""
         weights = self.path / "weights" / "best.pt"
         if not weights.is_file():
             raise RunFolderError(f"{self.path}: there are no weights yet ({weights} is missing)")

@@ -3,6 +3,7 @@
     tune_results.csv           a row a trial
     results.parquet            a row an epoch
     best_hyperparameters.yaml  what to train with (best.py)
+    confirm.csv                a row a run of the confirmation, if there is one (confirmation.py)
     pbt_schedule.yaml          of a population: what the best weights were trained with (schedule.py)
 
 In: the run folder (and the open study, to save reading it). Every file is whole at any time, and
@@ -24,6 +25,7 @@ import pyarrow.parquet
 from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
 from tunekit.results.best import best_yaml
+from tunekit.results.confirmation import TABLE, Confirmation, chosen, confirm_csv, verdict
 from tunekit.results.schedule import FILE as SCHEDULE
 from tunekit.results.schedule import schedule_yaml
 from tunekit.results.trials import FINISHED, METRICS, TrialRow, best_trial, read_trials, trials_of
@@ -48,13 +50,26 @@ def write_results(run_dir: Path, study: Study | None = None, ended: Epochs | Non
     write_text(run_dir / "tune_results.csv", _csv(trials))
     epochs = read_epochs(run_dir, ended, [row.number for row in trials if row.state in FINISHED])
     write_atomic(run_dir / "results.parquet", lambda file: pyarrow.parquet.write_table(epochs, file))
-    best = best_trial(trials)
-    if best is not None:
-        write_text(run_dir / "best_hyperparameters.yaml", best_yaml(run_dir, trials, best))
-        schedule = schedule_yaml(trials, best)
-        if schedule is not None:
-            write_text(run_dir / SCHEDULE, schedule)
+    write_best(run_dir, trials)
     return trials
+
+
+def write_best(run_dir: Path, trials: Sequence[TrialRow]) -> None:
+    """The answer so far: of a confirmation, if there is one, or of the search alone."""
+    confirmation = verdict(run_dir, trials)
+    best = chosen(trials, confirmation)
+    if best is None:
+        return
+    write_text(run_dir / "best_hyperparameters.yaml", best_yaml(run_dir, trials, best, confirmation))
+    schedule = schedule_yaml(trials, best)
+    if schedule is not None:
+        write_text(run_dir / SCHEDULE, schedule)
+
+
+def write_confirmation(run_dir: Path, confirmation: Confirmation, trials: Sequence[TrialRow]) -> None:
+    """The table of a confirmation, and what follows from it for the search with those `trials`."""
+    write_text(run_dir / TABLE, confirm_csv(confirmation))
+    write_best(run_dir, trials)
 
 
 def read_epochs(run_dir: Path, ended: Epochs | None = None, to_keep: Sequence[int] = ()) -> pa.Table:

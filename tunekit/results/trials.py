@@ -42,20 +42,27 @@ class TrialRow:
 
 def read_trials(run_dir: Path) -> list[TrialRow]:
     """All trials that were started, as the journal has them now."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
     journal = run_dir / JOURNAL
     if not journal.is_file():  # JournalFileBackend would make it
         raise RunFolderError(f"{run_dir} is no run folder of tunekit tune: it has no {JOURNAL}")
+    return _rows(read_study(journal)[0])
+
+
+def read_study(journal: Path) -> tuple[list[FrozenTrial], dict[str, Any]]:
+    """All trials of the study in that file, waiting ones too, and the study's own attributes."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     try:
         # Reading takes no lock, so that of a killed writer does not matter, nor does half a last line.
         storage = JournalStorage(JournalFileBackend(str(journal)))
         studies = storage.get_all_studies()
-        trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False) if studies else []
+        if not studies:
+            return [], {}
+        number = studies[0]._study_id
+        return storage.get_all_trials(number, deepcopy=False), storage.get_study_user_attrs(number)
     except (ValueError, KeyError, TypeError, OSError) as fault:
         raise RunFolderError(f"{journal} cannot be read: {fault}") from fault
-    return _rows(trials)
 
 
 def trials_of(study: Study) -> list[TrialRow]:
@@ -70,10 +77,11 @@ def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
 
 
 def _rows(trials: list[FrozenTrial]) -> list[TrialRow]:
-    return [_row(trial) for trial in trials if trial.state.name != "WAITING"]
+    return [trial_row(trial) for trial in trials if trial.state.name != "WAITING"]
 
 
-def _row(trial: FrozenTrial) -> TrialRow:
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    """A trial of a study as a row."""
     attributes = trial.user_attrs
     state = trial.state.name
     fitness = None

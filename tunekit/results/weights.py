@@ -1,6 +1,7 @@
 """The best trial's weights, kept; the others', thrown away: the space of a run is bounded.
 
-In: the run folder and its trials. Call `keep_best_weights` before `prune_trial_folders`.
+In: the run folder and its trials. Call `keep_best_weights` before the others. Of a confirmation's runs
+best.pt stays, which may be measured on the test split; and all of each setting's best run, which may win.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from pathlib import Path
 
 from tunekit.atomic import write_atomic
 from tunekit.errors import RunFolderError
+from tunekit.results.confirmation import FOLDER as CONFIRM
+from tunekit.results.confirmation import Confirmation, ConfirmRun, verdict
 from tunekit.results.trials import FINISHED, TrialRow, best_trial
 
 FILES = ("best.pt", "last.pt")
+BEST = FILES[:1]
 
 
 def keep_best_weights(run_dir: Path, trials: Sequence[TrialRow]) -> bool:
-    """Copy the best trial's weights to <run>/weights/; False where there are none to copy."""
-    best = best_trial(trials)
-    if best is None:
+    """Copy the best trial's weights to <run>/weights/; False where there are none to copy.
+
+    After a confirmation they are those of its winner's best run.
+    """
+    folder = _best_folder(run_dir, trials)
+    if folder is None:
         return False
-    sources = [run_dir / "trials" / str(best.number) / "weights" / name for name in FILES]
+    sources = [folder / "weights" / name for name in FILES]
     if not all(source.is_file() for source in sources):
         return False
     target = run_dir / "weights"
@@ -35,18 +42,48 @@ def keep_best_weights(run_dir: Path, trials: Sequence[TrialRow]) -> bool:
     return True
 
 
+def _best_folder(run_dir: Path, trials: Sequence[TrialRow]) -> Path | None:
+    confirmation = verdict(run_dir, trials)
+    if confirmation is not None and confirmation.winner is not None:
+        run = confirmation.best_run(confirmation.winner)
+        return None if run is None else run_dir / CONFIRM / "trials" / str(run.number)
+    best = best_trial(trials)
+    return None if best is None else run_dir / "trials" / str(best.number)
+
+
 def prune_trial_folders(run_dir: Path, trials: Sequence[TrialRow]) -> None:
     """Delete the weights of finished trials, but for the best one; their tables stay."""
     best = best_trial(trials)
     for row in trials:
         if row.state in FINISHED and row is not best:
-            weights = run_dir / "trials" / str(row.number) / "weights"
-            try:
-                shutil.rmtree(weights)
-            except FileNotFoundError:
-                continue
-            except OSError as fault:
-                raise RunFolderError(f"cannot delete {weights}: {fault.strerror}") from fault
+            _delete(run_dir / "trials" / str(row.number) / "weights")
+
+
+def needed_weights(confirmation: Confirmation, run: ConfirmRun) -> tuple[str, ...]:
+    """The files of a run of the confirmation that are kept once it has ended."""
+    if run.fitness is None:
+        return ()
+    return FILES if run is confirmation.best_run(run.setting) else BEST
+
+
+def prune_confirmation(run_dir: Path, confirmation: Confirmation) -> None:
+    """Delete weights of runs that have ended, but for those that are needed."""
+    for run in confirmation.runs:
+        if run.ended:
+            weights = run_dir / CONFIRM / "trials" / str(run.number) / "weights"
+            for name in set(FILES).difference(needed_weights(confirmation, run)):
+                _delete(weights / name)
+
+
+def _delete(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as fault:
+        raise RunFolderError(f"cannot delete {path}: {fault.strerror}") from fault
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from tunekit.errors import TrainingError
+from tunekit.results.confirmation import Confirmation
 from tunekit.results.trials import TrialRow, best_trial
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.searcher import StudySearcher
 
 
-def answer(folder: Path, trials: list[TrialRow]) -> list[str]:
-    """What came of it. Raises TrainingError when all trials failed."""
+def answer(folder: Path, trials: list[TrialRow], confirmation: Confirmation | None = None) -> list[str]:
+    """What came of it, and of its confirmation. Raises TrainingError when all trials failed."""
     counts = Counter(trial.state for trial in trials)
     if trials and counts["FAIL"] == len(trials):
         raise TrainingError(
@@ -29,6 +30,8 @@ def answer(folder: Path, trials: list[TrialRow]) -> list[str]:
         return lines
     gain = _gain(trials[0], best.number, best.fitness)
     lines.append(f"best mAP50-95 {best.fitness:.4f}: {gain}; one seed, on the validation split")
+    if confirmation is not None:
+        lines += confirmation.words()
     lines.append(f"results and the best weights are in {as_typed(folder)}")
     lines.append(f"train with the best: tunekit train cfg={as_typed(folder / 'best_hyperparameters.yaml')}")
     return lines

@@ -13,10 +13,16 @@ from typing import TypeVar
 
 from optuna.study import Study
 
+from tunekit.results.confirmation import confirmation_of
 from tunekit.results.plots import write_plots
-from tunekit.results.store import Epochs, write_results
+from tunekit.results.store import Epochs, write_confirmation, write_results
 from tunekit.results.trials import FINISHED, TrialRow, trials_of
-from tunekit.results.weights import keep_best_weights, prune_trial_folders
+from tunekit.results.weights import (
+    keep_best_weights,
+    needed_weights,
+    prune_confirmation,
+    prune_trial_folders,
+)
 from tunekit.tuning.depot import Depot
 
 T = TypeVar("T")
@@ -46,7 +52,7 @@ class Books:
         self._waiting = False
         trials = self._tables.take(self._enter)
         if final or self._plots.has_come:
-            self._plots.take(lambda: write_plots(self._run, trials))
+            self._plots.take(lambda: self._draw(trials))
 
     def _enter(self) -> list[TrialRow]:
         if self._depot is not None:
@@ -61,6 +67,35 @@ class Books:
         if self._depot is not None:
             self._depot.prune(trials)
         return trials
+
+    def _draw(self, trials: list[TrialRow]) -> None:
+        write_plots(self._run, trials)
+
+
+class ConfirmBooks(Books):
+    """Those of the confirmation of the search in `run`, which has come to `trials`."""
+
+    def __init__(self, run: Path, study: Study, depot: Depot | None, trials: list[TrialRow]) -> None:
+        """`study`: the confirmation's; `depot`: where its runs are kept that do not train in `run`."""
+        super().__init__(run, study, depot)
+        self._trials = trials
+
+    def _enter(self) -> list[TrialRow]:
+        confirmation = confirmation_of(self._study)
+        ended = [run for run in confirmation.runs if run.ended]
+        if self._depot is not None:
+            for run in ended:
+                names = [f"weights/{name}" for name in needed_weights(confirmation, run)]
+                self._depot.fetch_files(run.number, names)
+        write_confirmation(self._run, confirmation, self._trials)
+        keep_best_weights(self._run, self._trials)
+        prune_confirmation(self._run, confirmation)
+        if self._depot is not None:
+            self._depot.drop_weights([run.number for run in ended])
+        return self._trials
+
+    def _draw(self, trials: list[TrialRow]) -> None:
+        """The search's pictures are as they were."""
 
 
 class _Turn:

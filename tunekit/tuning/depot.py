@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from optuna.study import Study
 from tunekit.atomic import write_atomic
 from tunekit.data.cachedir import cache_folder
 from tunekit.errors import RunFolderError
+from tunekit.results.confirmation import FOLDER as CONFIRM
 from tunekit.results.trials import FINISHED, TrialRow, best_trial
 from tunekit.tuning.claim import Superseded
 from tunekit.tuning.descent import FOLDER as POPULATION
@@ -167,7 +168,7 @@ class Depot:
 
     def begin(self) -> str:
         """Make room for a new run: delete the trials of an older one. Whose it is from now on."""
-        for part in ("trials", POPULATION):
+        for part in ("trials", POPULATION, CONFIRM):
             self.storage.below(part).clear()
         owner = uuid.uuid4().hex
         self.storage.write(OWNER, owner.encode())
@@ -189,16 +190,23 @@ class Depot:
         """Those of the best trial, if they are not here yet: a finished trial's do not change."""
         best = best_trial(trials)
         if best is not None:
-            folder = self._folder(best.number)
-            self._fetch(best.number, [name for name in (BEST, LAST) if not (folder / name).exists()])
+            self.fetch_files(best.number, (BEST, LAST))
+
+    def fetch_files(self, number: int, names: Sequence[str]) -> None:
+        """Those of a finished trial that are not here yet."""
+        folder = self._folder(number)
+        self._fetch(number, [name for name in names if not (folder / name).exists()])
 
     def prune(self, trials: Sequence[TrialRow]) -> None:
         """Delete the weights of finished trials, but for the best one; their tables stay."""
         best = best_trial(trials)
-        losers = {row.number for row in trials if row.state in FINISHED and row is not best}
+        self.drop_weights({row.number for row in trials if row.state in FINISHED and row is not best})
+
+    def drop_weights(self, numbers: Collection[int]) -> None:
+        """Delete the weights of these trials."""
         for name in self.storage.below("trials").names():
             number, _, file = name.partition("/")
-            if file.startswith("weights/") and number.isdecimal() and int(number) in losers:
+            if file.startswith("weights/") and number.isdecimal() and int(number) in numbers:
                 self.storage.delete(f"trials/{name}")
 
     def _folder(self, number: int) -> Path:

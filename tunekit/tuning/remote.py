@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from tunekit.errors import ArgumentError, RunFolderError
+from tunekit.results.confirmation import read_confirmation
 from tunekit.results.trials import JOURNAL, read_trials
 from tunekit.search.space import load_space
 from tunekit.search_args import RunArgs, StopArgs
@@ -44,6 +45,11 @@ def status(args: RunArgs) -> None:
     console.print(f"{run}: {told}", soft_wrap=True, highlight=False)
     names = [parameter.name for parameter in load_space(str(run / "space.yaml")).parameters]
     console.print(Display(console, board, names).render())
+    confirmation = read_confirmation(run)
+    if confirmation is not None:
+        total = len(confirmation.runs)
+        done = [f"confirmation: {total - confirmation.left}/{total} runs"] if confirmation.left else []
+        print("\n".join([*done, *confirmation.words()]))
 
 
 def stop(args: StopArgs) -> None:

@@ -1,7 +1,7 @@
 """`tunekit tune`: TuneArgs in, a finished (or interrupted) run folder out, as results.run.Run.
 
-The story of a search, new or resumed: plan, folder, study, Ray, trials, the answer. Everything that must
-survive is in the run folder; a resume is a new Ray Tuner seeded from the study there.
+The story of a search, new or resumed: plan, folder, study, Ray, trials, confirmation, the answer. Everything
+that must survive is in the run folder; a resume is a new Ray Tuner seeded from the study there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tunekit.checks import build_args
 from tunekit.cluster import joined
 from tunekit.errors import RunFolderError
 from tunekit.models.start import check_model
+from tunekit.results.confirmation import verdict
 from tunekit.results.folder import lock_run, new_run_folder, run_name
 from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
@@ -29,6 +30,7 @@ from tunekit.search_args import TuneArgs
 from tunekit.training.distributed import check_together
 from tunekit.tuning.answer import answer, as_typed
 from tunekit.tuning.cluster import available
+from tunekit.tuning.confirm import confirm
 from tunekit.tuning.depot import in_use, open_depot
 from tunekit.tuning.nodes import check_nodes
 from tunekit.tuning.plan import Plan, make_plan
@@ -46,6 +48,8 @@ CHANGEABLE_ON_RESUME = (
     "address",
     "stop",
     "time",
+    "confirm",
+    "finalists",
     "concurrent",
     "workers",
     "cpus",
@@ -98,8 +102,10 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
             check_same_data(folder, study, data.fingerprint())
         depot = None if storage is None else open_depot(folder, study, storage)
         _say(_opening(folder, args, plan, slots, data, study))
-        told = Sitting(folder, args, plan, slots, machine, study, scheduler, budget, depot).run()
-        _say("\n".join([*told, *answer(folder, trials_of(study))]))
+        sitting = Sitting(folder, args, plan, slots, machine, study, scheduler, budget, depot)
+        told, trials = sitting.run(), trials_of(study)
+        confirm(sitting, trials, storage, data.tested)
+        _say("\n".join([*told, *answer(folder, trials, verdict(folder, trials))]))
     return Run(folder)
 
 

@@ -78,6 +78,10 @@ class StudySearcher(Searcher):
         """Fitness by trial and epoch, as far as the scheduler is to know it from the start."""
         return {trial.number: dict(trial.intermediate_values) for trial in handed_out(self._study)}
 
+    def shown(self, number: int) -> dict[str, Any]:
+        """What people are to see of a trial: its hyperparameters."""
+        return self._study.get_trials(deepcopy=False)[number].params
+
     def news(self) -> list[int]:
         """Trials that have ended since the last call."""
         ended, self._ended = self._ended, []

@@ -68,15 +68,28 @@ class Sitting:
         searcher = self._searcher(control, snapshots)
         before = handed_out(self.study)  # with all epochs that the folder has, which the searcher has told it
         self.scheduler.replay(searcher.curves())
-        books = Books(self.folder, self.study, self.depot)
+        books = self._books()
         if searcher.left and not searcher.spent and not control.ending:
             self.scheduler.listen(searcher.curve)
-            self._run_trials(searcher, snapshots, books, self._board(before), control)
+            self._run_trials(searcher, snapshots, books, self._board(before, searcher), control)
         if control.ending:
             self._break_off(control, books)
         told = early(self.folder, self.args, searcher)  # not when pictures are drawn: more time is over then
         books.update(final=True)
         return told
+
+    @property
+    def _place(self) -> Path:
+        """Where the study is, and the trials are."""
+        return self.folder
+
+    @property
+    def _columns(self) -> list[str]:
+        """What the table shows of a trial, most telling first."""
+        return [parameter.name for parameter in self.plan.space.parameters]
+
+    def _books(self) -> Books:
+        return Books(self.folder, self.study, self.depot)
 
     def _snapshots(self) -> Snapshots | None:
         """Where a population keeps what its children begin with."""
@@ -120,9 +133,8 @@ class Sitting:
     ) -> None:
         """Until all have ended, or `control` says why not."""
         desk = Desk(self.folder, self.plan.space, searcher, self.scheduler, board, control)
-        names = [parameter.name for parameter in self.plan.space.parameters]
         with chatter_to(self.folder / "ray.log") as terminal, control.catching_interrupts():
-            display = Display(Console(file=terminal), board, names)
+            display = Display(Console(file=terminal), board, self._columns)
             watcher = Watcher(searcher, self.study, books, display, control, desk)
             with (
                 display,
@@ -163,7 +175,7 @@ class Sitting:
 
     def _trainable(self, snapshots: Snapshots | None) -> object:
         stored = None if self.depot is None else self.depot.storage
-        job = Job(self.folder, self.plan, user_directory(), self._team(), stored, snapshots)
+        job = Job(self._place, self.plan, user_directory(), self._team(), stored, snapshots)
         return ray_tune.with_resources(ray_tune.with_parameters(TuneTrial, job=job), self._actor_share())
 
     def _team(self) -> Team | None:
@@ -180,7 +192,7 @@ class Sitting:
             return {"cpu": self.slots.cpus, "gpu": self.slots.gpus}
         return {"cpu": 0, "memory": 1}  # a byte: Tune refuses to reserve nothing
 
-    def _board(self, before: list[FrozenTrial]) -> Board:
+    def _board(self, before: list[FrozenTrial], searcher: StudySearcher) -> Board:
         """The table as earlier sittings left it."""
         board = Board(
             self.args.iterations,
@@ -189,7 +201,7 @@ class Sitting:
             deadline=self.budget.deadline,
         )
         for trial in before:
-            line = board.began(trial.number, trial.params)
+            line = board.began(trial.number, searcher.shown(trial.number))
             line.epoch = max(trial.intermediate_values, default=0)
             line.best = best_value(trial)
             line.state = WORDS.get(trial.state, "waiting")

@@ -54,6 +54,30 @@ def open_study(run: Path, sampler: BaseSampler) -> Study:
         raise RunFolderError(f"{journal} cannot be read ({fault}); start a new run") from fault
 
 
+def take_up_study(folder: Path, name: str) -> Study:
+    """The study in `folder`, whose run is locked; an empty one called `name` where there is none."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = folder / JOURNAL
+    try:
+        with writes(folder):
+            folder.mkdir(exist_ok=True)
+            if journal.exists():
+                _mend(journal)
+            storage = _storage(folder)
+            known = optuna.get_all_study_names(storage) or [name]
+            return optuna.create_study(
+                storage=storage,
+                study_name=known[0],
+                direction="maximize",
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(0),  # all of its trials are enqueued
+            )
+    except (ValueError, KeyError) as fault:
+        raise RunFolderError(
+            f"{journal} cannot be read ({fault}); delete {folder} to begin it anew"
+        ) from fault
+
+
 def check_same_data(run: Path, study: Study, data: dict[str, Any]) -> None:
     """Scores of two data sets cannot be compared: RunFolderError if the study's is not `data`."""
     recorded = study.user_attrs.get(DATA_KEY)

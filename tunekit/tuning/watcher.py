@@ -68,7 +68,8 @@ class Watcher(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._allow(trial)
-        self._display.began(trial.config["number"], trial.config["params"])
+        number = trial.config["number"]
+        self._display.began(number, self._searcher.shown(number))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._bury(trial)
@@ -119,7 +120,7 @@ class Watcher(Callback):
         with self._control.guarding():
             number = trial.config["number"]
             if number not in self._display.board.lines:  # its process never came up
-                self._display.began(number, trial.config["params"])
+                self._display.began(number, self._searcher.shown(number))
             self._display.rests(number)
             self._tell_news()
 
