@@ -81,6 +81,7 @@ def measured(options: argparse.Namespace, concurrent: int) -> tuple[Peak, float]
         "epochs": options.epochs,
         "fraction": options.fraction,
         "iterations": options.trials,
+        "confirm": 0,
         "sampler": "random",
         "scheduler": "none",
         "concurrent": concurrent,

@@ -76,6 +76,7 @@ def search(options: argparse.Namespace) -> None:
         "model": "yolo11p.yaml",
         "data": "digits",
         "iterations": options.trials,
+        "confirm": 0,
         "epochs": options.epochs,
         "sampler": options.sampler,
         "seed": options.seed,

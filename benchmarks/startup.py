@@ -40,6 +40,7 @@ def main() -> None:
         "epochs": options.epochs,
         "fraction": options.fraction,
         "iterations": options.trials,
+        "confirm": 0,
         "sampler": "random",
         "scheduler": "none",
         "concurrent": 1,

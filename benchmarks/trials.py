@@ -86,6 +86,7 @@ def ours(options: argparse.Namespace, workers: int, name: str) -> Search:
         "data": "digits",
         "space": file,
         "iterations": options.trials,
+        "confirm": 0,
         "sampler": "random",
         "scheduler": "none",
         "concurrent": 1,

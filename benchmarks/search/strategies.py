@@ -1,0 +1,159 @@
+"""Who is compared: our samplers and rules by name, and the baselines that tunekit does not ship."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from simulate import Strategy
+
+from tunekit.search.asha import Asha, default_grace, rungs
+from tunekit.search.genetic import from_units, to_units
+from tunekit.search.rule import Rule
+from tunekit.search.samplers import make_sampler
+from tunekit.search.space import Space
+
+PROPOSE = Path(__file__).resolve().parents[1] / "peer" / "propose.py"
+WARMUP = 3.0  # epochs, the default
+REDUCTION = 3
+
+
+class Baseline(BaseSampler):
+    """A search of others: `propose` is given all whole trainings, best last told, as genes and fitness."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.space, self.seed = space, seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.space.distributions()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self.propose(trial.number, [(one.params, float(one.value or 0.0)) for one in done])
+
+    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise LookupError(param_name)
+
+
+class Peer(Baseline):
+    """Ultralytics' newest tuner: its own code, in its own environment (PEER_PYTHON). It knows no scale but
+    the linear one; with `scaled` it searches the genes of ours instead, in which a decade of lr0 is a quarter
+    of the range, as all others here are given it."""
+
+    def __init__(self, space: Space, seed: int, scaled: bool) -> None:
+        super().__init__(space, seed)
+        self._scaled = scaled
+
+    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        job = {
+            "seed": self.seed * 100_000 + number,
+            "space": {
+                self._name(p.name): [0.0, 1.0] if self._scaled else [p.low, p.high]
+                for p in self.space.parameters
+            },
+            "defaults": self._told(self.space.defaults()),
+            "results": [{"fitness": value, "hyperparameters": self._told(params)} for params, value in done],
+        }
+        process = _peer_process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        if self._scaled:
+            genes = [answer[self._name(p.name)] for p in self.space.parameters]
+            return from_units(self.space, np.array(genes))
+        return {p.name: p.nearest(answer[p.name]) for p in self.space.parameters}
+
+    def _name(self, name: str) -> str:
+        """The peer makes whole numbers of some by their names, which a gene is not."""
+        return f"gene_{name}" if self._scaled else name
+
+    def _told(self, params: dict[str, Any]) -> dict[str, float]:
+        if not self._scaled:
+            return params
+        genes = to_units(self.space, params)
+        return {self._name(p.name): float(gene) for p, gene in zip(self.space.parameters, genes, strict=True)}
+
+
+@functools.cache
+def _peer_process() -> subprocess.Popen[str]:
+    python = os.environ.get("PEER_PYTHON")
+    if python is None:
+        raise SystemExit("PEER_PYTHON is needed: the Python of an environment with ultralytics in it")
+    return subprocess.Popen(
+        [python, str(PROPOSE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"},
+    )
+
+
+class Classic(Baseline):
+    """Ultralytics' evolution from 2023 to mid 2026, from a description of it: a child of the best nine by
+    blend crossover (alpha .2), each gene times a lognormal factor with p .5, sigma .2 falling to .1 over 300
+    trials; on values and not on genes, in linear ranges."""
+
+    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, number))
+        best = sorted(done, key=lambda one: -one[1])[:9]
+        if not best:
+            return self.space.defaults()
+        values = np.array([[params[p.name] for p in self.space.parameters] for params, _ in best], float)
+        fitness = np.array([value for _, value in best])
+        share = fitness - fitness.min() + 1e-6
+        low, high = np.array([(p.low, p.high) for p in self.space.parameters]).T
+        parents = values[rng.choice(len(best), size=2, p=share / share.sum())]
+        blend = rng.uniform(-0.2, 1.2, len(low))
+        child = parents[0] + blend * (parents[1] - parents[0])
+        sigma = 0.2 - 0.1 * min(len(done) / 300, 1)
+        factor = np.where(rng.random(len(low)) < 0.5, np.exp(rng.normal(0, sigma, len(low))), 1.0).clip(
+            0.25, 4.0
+        )
+        child = np.clip(child * factor, low, high)
+        return {p.name: p.nearest(float(v)) for p, v in zip(self.space.parameters, child, strict=True)}
+
+
+def _asha(epochs: int) -> Rule:
+    return Asha(rungs(epochs, default_grace(epochs, WARMUP), REDUCTION), REDUCTION)
+
+
+def _top_tenth_after_one(epochs: int) -> Rule:
+    """One epoch for all, the whole training for a tenth of them (arXiv 2307.15422), without waiting."""
+    return Asha((1,), 10)
+
+
+def _ours(sampler: str, rule: Callable[[int], Rule] | None) -> Strategy:
+    return Strategy(lambda space, seed: make_sampler(sampler, space, seed), rule or (lambda epochs: None))
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "peer": Strategy(lambda space, seed: Peer(space, seed, scaled=False), lambda epochs: None),
+    "peer, our scales": Strategy(lambda space, seed: Peer(space, seed, scaled=True), lambda epochs: None),
+    "classic": Strategy(Classic, lambda epochs: None),
+    "random": _ours("random", None),
+    "random + asha": _ours("random", _asha),
+    "top tenth after one epoch": _ours("random", _top_tenth_after_one),
+    "tpe": _ours("tpe", None),
+    "tpe + asha": _ours("tpe", _asha),
+    "genetic": _ours("genetic", None),
+    "genetic + asha": _ours("genetic", _asha),
+}

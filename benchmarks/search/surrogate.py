@@ -1,0 +1,221 @@
+"""Learning curves for settings that nobody trained, from those of the table: what to expect, and the noise.
+
+A curve is written as a mean curve and a few shapes (principal components), and each shape's share is learnt
+from the settings by two models whose mean counts: a Gaussian process, which is smooth, and a forest, which
+is not, so that no searcher is favoured for thinking like the surrogate. Around what is expected lies the
+noise of seeds: whole residual curves of settings that were trained several times, drawn at random among those
+of like fitness, because bad settings differ more from seed to seed than good ones.
+
+    python benchmarks/search/surrogate.py digits
+
+prints how well it does on settings that it was not shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+import warnings
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import common
+import numpy as np
+from boxes import Box, Training
+from scipy.stats import spearmanr
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from table import CPU, Table
+from tasks import HERE, TASKS, plan_of
+
+from tunekit.search.genetic import to_units
+from tunekit.search.space import Space
+
+SHAPES = 5  # of curves
+ALIKE = 12  # residual curves to draw from
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Trainings: genes (N, D), fitness (N, E), seconds of an epoch (N,), number of the setting (N,)."""
+
+    genes: np.ndarray
+    fitness: np.ndarray
+    seconds: np.ndarray
+    settings: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> Curves:
+        return Curves(self.genes[chosen], self.fitness[chosen], self.seconds[chosen], self.settings[chosen])
+
+
+def curves_of(table: Table, epochs: int) -> Curves:
+    """Those of trainings that came to their end; the best epoch so far counts, as for a search."""
+    rows = [row for row in table.rows if row["failed"] is None]
+    genes = np.array([to_units(table.space, table.params(row)) for row in rows])
+    fitness = np.maximum.accumulate(np.array([row["fitness"] for row in rows]), axis=1)
+    assert fitness.shape[1] == epochs
+    seconds = np.array([np.median(row[CPU]) for row in rows])
+    _, settings = np.unique(genes, axis=0, return_inverse=True)  # several sources begin with the defaults
+    return Curves(genes, fitness, seconds, settings)
+
+
+class Surrogate:
+    """Fitted to `known`."""
+
+    def __init__(self, known: Curves) -> None:
+        self._mean = known.fitness.mean(axis=0)
+        _, _, shapes = np.linalg.svd(known.fitness - self._mean, full_matrices=False)
+        self._shapes = shapes[:SHAPES]
+        shares = (known.fitness - self._mean) @ self._shapes.T
+        self._scale = shares.std(axis=0)
+        self._smooth = [_process(known.genes, share) for share in (shares / self._scale).T]
+        self._forest = ExtraTreesRegressor(300, min_samples_leaf=2, max_features=0.5, random_state=0)
+        self._forest.fit(known.genes, shares / self._scale)
+        self._cost = ExtraTreesRegressor(100, min_samples_leaf=5, random_state=0).fit(
+            known.genes, known.seconds
+        )
+        self._known = known
+
+    def expected(self, genes: np.ndarray) -> np.ndarray:
+        """(M, E) fitness, the mean over seeds, of settings (M, D)."""
+        smooth = np.stack([one.predict(genes) for one in self._smooth], axis=1)
+        shares = (smooth + self._forest.predict(genes)) / 2 * self._scale
+        return np.maximum.accumulate(np.clip(self._mean + shares @ self._shapes, 0, 1), axis=1)
+
+    def seconds(self, genes: np.ndarray) -> np.ndarray:
+        """(M,) of an epoch."""
+        return np.asarray(self._cost.predict(genes))
+
+    def drawn(self, genes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(E,) fitness of one training with genes (D,)."""
+        curve, (residuals, at) = self.expected(genes[None])[0], self._noise
+        alike = np.argsort(np.abs(at - curve[-1]))[:ALIKE]
+        return np.clip(curve + residuals[rng.choice(alike)], 0, 1)
+
+    @cached_property
+    def _noise(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K, E) residual curves, and the fitness (K,) that is expected of their settings."""
+        residuals = _residuals(self._known)
+        return residuals.fitness, self.expected(residuals.genes)[:, -1]
+
+
+def _process(genes: np.ndarray, values: np.ndarray) -> GaussianProcessRegressor:
+    width = genes.shape[1]
+    kernel = ConstantKernel(1.0) * Matern([2.0] * width, (0.2, 50.0), nu=2.5) + WhiteKernel(0.1)
+    found = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return found.fit(genes, values)
+
+
+def _residuals(known: Curves) -> Curves:
+    """How trainings of one setting differ from their mean, as much as single ones do from the truth."""
+    found = []
+    for setting in np.unique(known.settings):
+        same = known[known.settings == setting]
+        if len(same.genes) > 1:
+            wider = np.sqrt(len(same.genes) / (len(same.genes) - 1))
+            apart = (same.fitness - same.fitness.mean(axis=0)) * wider
+            found.append(Curves(same.genes, apart, same.seconds, same.settings))
+    parts = zip(*((one.genes, one.fitness, one.seconds, one.settings) for one in found), strict=True)
+    return Curves(*map(np.concatenate, parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt(Box):
+    """Trainings of `task` as the surrogate has them. With `misled` a search begins at settings that are far
+    worse than the defaults."""
+
+    task: str
+    misled: bool = False
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return TASKS[self.task].epochs
+
+    @cached_property
+    def space(self) -> Space:  # type: ignore[override]
+        space = plan_of(self.task).space
+        return misleading(space) if self.misled else space
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        return surrogate_of(self.task)
+
+    def truth(self, params: dict[str, Any]) -> float:
+        return float(self._surrogate.expected(to_units(self.space, params)[None])[0, -1])
+
+    def train(self, params: dict[str, Any], seed: int) -> Training:
+        genes = to_units(self.space, params)
+        fitness = self._surrogate.drawn(genes, np.random.default_rng(seed))
+        return Training(fitness, np.full(self.epochs, self._surrogate.seconds(genes[None])[0]))
+
+
+def misleading(space: Space) -> Space:
+    """Priors on the other side of every range's middle."""
+    priors = {p.name: p.from_unit(1 - p.to_unit(p.prior)) for p in space.parameters if p.kind != "choice"}
+    return space.with_priors(priors)
+
+
+@cache
+def surrogate_of(task: str) -> Surrogate:
+    """Fitting takes minutes, so the fitted one is kept beside the table until that changes."""
+    source = HERE / "data" / f"{task}.parquet"
+    kept = HERE / "data" / f"{task}.surrogate"
+    if not kept.exists() or kept.stat().st_mtime < source.stat().st_mtime:
+        table = Table(source, plan_of(task).space)
+        kept.write_bytes(pickle.dumps(Surrogate(curves_of(table, TASKS[task].epochs))))
+    return cast(Surrogate, pickle.loads(kept.read_bytes()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASKS)
+    task, began = parser.parse_args().task, common.machine()
+    known = curves_of(Table(HERE / "data" / f"{task}.parquet", plan_of(task).space), TASKS[task].epochs)
+    told = held_out(known)
+    good = known.fitness[:, -1] >= np.quantile(known.fitness[:, -1], 0.8)
+    rows = []
+    for epoch in range(known.fitness.shape[1]):
+        truth, guess = known.fitness[:, epoch], told[:, epoch]
+        left = np.square(truth - guess).sum() / np.square(truth - truth.mean()).sum()
+        ranks = [spearmanr(truth[chosen], guess[chosen])[0] for chosen in (slice(None), good)]
+        final = spearmanr(truth[good], known.fitness[good, -1])[0]
+        error = float(np.abs(truth - guess).mean())
+        rows.append([epoch + 1, 1 - left, float(ranks[0]), float(ranks[1]), error, float(final)])
+    header = [
+        "epoch",
+        "R²",
+        "rank correlation",
+        "in the best fifth",
+        "mean error",
+        "best fifth: with the end",
+    ]
+    count = len(np.unique(known.settings))
+    text = [f"{len(known.genes)} trainings of {count} settings, {FOLDS} folds by setting", ""]
+    text += common.table(header, rows)
+    common.report(f"Surrogate of {task}", began, text, Path("runs/bench/surrogate"))
+
+
+def held_out(known: Curves) -> np.ndarray:
+    """(N, E) what is expected of each training by a surrogate that knows nothing of its setting."""
+    fold = np.random.default_rng(0).permutation(known.settings.max() + 1) % FOLDS
+    told = np.empty_like(known.fitness)
+    for number in range(FOLDS):
+        hidden = fold[known.settings] == number
+        told[hidden] = Surrogate(known[~hidden]).expected(known.genes[hidden])
+    return told
+
+
+if __name__ == "__main__":
+    main()
