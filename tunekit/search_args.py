@@ -56,7 +56,14 @@ class TuneArgs(TrainArgs):
         gt=0,
     )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
+    sampler: Literal["genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
+        "genetic",
+        "search",
+        "what chooses the next trial; grid tries all combinations of `steps` values of each hyperparameter",
+    )
+    steps: int = arg(
+        3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2
+    )
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = setting(
         "asha",
         "search",
@@ -135,6 +142,14 @@ class TuneArgs(TrainArgs):
         name, scheduler = str(info.field_name), info.data.get("scheduler")
         if scheduler in WITHOUT[name] and value != cls.model_fields[name].default:
             raise ValueError(f"scheduler={scheduler} has no use for it: leave it out")
+        return value
+
+    @field_validator("steps")
+    @classmethod
+    def _of_the_sampler(cls, value: int, info: ValidationInfo) -> int:
+        sampler = info.data.get("sampler")
+        if sampler not in ("grid", None) and value != cls.model_fields["steps"].default:
+            raise ValueError(f"sampler={sampler} has no use for it: leave it out")
         return value
 
     @field_validator("optimizer", mode="before")
