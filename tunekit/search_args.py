@@ -59,7 +59,14 @@ class TuneArgs(TrainArgs):
         gt=0,
     )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "random"] = setting("genetic", "search", "what chooses the next trial")
+    sampler: Literal["genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
+        "genetic",
+        "search",
+        "what chooses the next trial; grid tries all combinations of `steps` values of each hyperparameter",
+    )
+    steps: int = arg(
+        3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2
+    )
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = setting(
         "asha",
         "search",
@@ -176,6 +183,14 @@ class TuneArgs(TrainArgs):
         if self.confirm is not None:
             return self.confirm
         return 3 if self.iterations >= CONFIRMED_FROM and self.scheduler != "pbt" else 0
+
+    @field_validator("steps")
+    @classmethod
+    def _of_the_sampler(cls, value: int, info: ValidationInfo) -> int:
+        sampler = info.data.get("sampler")
+        if sampler not in ("grid", None) and value != cls.model_fields["steps"].default:
+            raise ValueError(f"sampler={sampler} has no use for it: leave it out")
+        return value
 
     @field_validator("optimizer", mode="before")
     @classmethod

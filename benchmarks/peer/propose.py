@@ -1,8 +1,8 @@
 """The peer's tuner proposes: a line of JSON in, a line of JSON out, until there are no more lines.
 
-In: the `space` {name: [low, high]}, the `defaults` {name: value}, a `seed`, and the `results` so far, in their
-order, [{"fitness": ..., "hyperparameters": {...}}]. Out: the hyperparameters of its next trial. Runs in the
-peer's environment and calls its own code; only its generator, which it does not seed, is given one.
+In: the `space` {name: [low, high]}, the `defaults` {name: value}, a `seed`, and the `results` so far, in
+their order, [{"fitness": ..., "hyperparameters": {...}}]. Out: the hyperparameters of its next trial. Runs in
+the peer's environment and calls its own code; only its generator, which it does not seed, is given one.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunekit.errors import TrainingError
+from tunekit.results.importance import Importance
 from tunekit.results.trials import TrialRow
 from tunekit.tuning.answer import answer
 
@@ -41,3 +42,16 @@ def test_a_search_whose_time_was_up_before_its_first_trial_says_so():
 def test_when_all_trials_failed_that_is_the_error():
     with pytest.raises(TrainingError, match=r"all 1 trials failed; .*\(1 of 1\): no memory"):
         answer(FOLDER, [row(0, "FAIL", reason="no memory")])
+
+
+def test_what_mattered_is_told_in_three_lines():
+    weighed = [
+        Importance("lr0", 0.8, 0.2, (1, 1), "mattered", "high"),
+        Importance("box", 0.15, 0.2, (2, 3), "unclear", ""),
+        Importance("hsv_h", 0.05, 0.2, (2, 3), "no effect", ""),
+    ]
+    lines = answer(FOLDER, [row(0, "COMPLETE", 0.5)], weighed=weighed)
+    assert "what mattered most: lr0" in lines
+    assert any("lr0 (high end): widen it in a copy of /runs/first/space.yaml" in line for line in lines)
+    assert any(line.endswith("a next search can leave them out: hsv_h") for line in lines)
+    assert any(line.startswith("too few trials") for line in answer(FOLDER, [row(0, "COMPLETE", 0.5)]))

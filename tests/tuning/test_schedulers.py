@@ -193,3 +193,12 @@ class Search:
 def test_asha_as_the_default_may_do_nothing_in_a_short_run() -> None:
     scheduler = scheduler_of("asha", epochs=1)
     assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "why"), [("gp", "learns from trials"), ("grid", "tries every combination")]
+)
+def test_pbt_refuses_samplers_that_cannot_begin_a_population(sampler: str, why: str) -> None:
+    with pytest.raises(ArgumentError, match=f"sampler={sampler} {why}"):
+        scheduler_of("pbt", sampler=sampler, iterations=8)
+    scheduler_of("pbt", sampler="cmaes", iterations=8)

@@ -12,7 +12,7 @@ from tunekit.control import Control
 from tunekit.errors import RunFolderError
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
-from tunekit.search.space import load_space
+from tunekit.search.space import Parameter, Space, load_space
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.answer import early
 from tunekit.tuning.searcher import StudySearcher
@@ -24,9 +24,19 @@ DATA = {"names": ["cat", "dog"], "training images": 10, "validation images": 5}
 class Search:
     """One sitting of a search in `folder`, and the hand that plays Ray."""
 
-    def __init__(self, folder, iterations=4, concurrent=2, new=True, stop=None, hours=None):
-        self.space = load_space("quick")
-        sampler = make_sampler("random", self.space, 0)
+    def __init__(
+        self,
+        folder,
+        iterations=4,
+        concurrent=2,
+        new=True,
+        stop=None,
+        hours=None,
+        sampler="random",
+        space=None,
+    ):
+        self.space = space or load_space("quick")
+        sampler = make_sampler(sampler, self.space, 0)
         if new:
             self.study = create_study(folder, sampler, self.space.defaults(), DATA)
         else:
@@ -366,3 +376,20 @@ def test_a_trial_that_was_asked_to_end_is_told_as_such(search):
     search.searcher.on_trial_complete("a", {"number": 0, "epoch": 1, "fitness": 0.1})
     assert search.trial(0).state == TrialState.PRUNED
     assert search.trial(0).user_attrs["reason"] == "stopped on request"
+
+
+def test_a_grid_ends_the_search_when_it_is_used_up_and_added_trials_take_none_of_its_points(tmp_path):
+    space = Space("one", (Parameter(name="mixup", kind="float", prior=0.2),))
+    (tmp_path / "run").mkdir()
+    search = Search(tmp_path / "run", iterations=9, concurrent=1, sampler="grid", space=space)
+    search.whole_trial(0, 0.1)
+    assert search.searcher.left == 3
+    assert search.told() == ""
+    search.searcher.add({"mixup": 0.3})
+    assert search.searcher.left == 4
+    for number in range(1, 5):
+        search.whole_trial(number, 0.1)
+    assert search.searcher.suggest("5") == Searcher.FINISHED
+    assert [trial.params["mixup"] for trial in search.study.trials[:2]] == [0.2, 0.3]
+    assert sorted(trial.params["mixup"] for trial in search.study.trials[2:]) == [0.0, 0.5, 1.0]
+    assert search.told().startswith("ended early: every point of the grid has been tried")

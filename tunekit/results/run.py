@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from tunekit.results.importance import Importance
+
 SHOWN = 10  # trials in the notebook's table
 
 
@@ -73,6 +75,16 @@ class Run:
         from tunekit.results.store import read_epochs
 
         return read_epochs(self.path)
+
+    def importances(self) -> list[Importance]:
+        """How much each hyperparameter mattered, the most important first; [] while too few trials can tell.
+
+        Takes seconds: it is measured against chance (results/importance.py).
+        """
+        from tunekit.results.importance import importances
+        from tunekit.search.space import load_space
+
+        return importances(self.trials, load_space(str(self.path / "space.yaml")))
 
     def to_pandas(self) -> pandas.DataFrame:
         """The trials as a table with a column for each metric and each hyperparameter."""

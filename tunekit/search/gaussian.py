@@ -4,11 +4,11 @@ A score y of a training with genes x (D,), after the share t of its epochs (1: a
 
     y = c0 + c1 (1 - t)  +  (1 + r (1 - t)) g(x)  +  (1 - t) h(x)  +  luck of the training  +  noise
 
-with g what a whole training comes to, which is all that is asked about, r how much less (or more) of it there
-is to see before the end, and h what there is to see then and will be gone. g and h are Gaussian processes
-with one Matern-5/2 kernel with a length a gene; the luck is the seed's, the same in all rows of a training, so
-that many rows of it do not pass for evidence (a linear basis over fidelity as in FABOLAS, arXiv 1605.07079). Lengths and variances are those most probable
-given the rows and priors: that a gene matters little unless rows say otherwise. Pure: knows no study.
+with g what a whole training comes to, which is all that is asked about, r how much less (or more) of it
+there is to see before the end, and h what there is to see then and will be gone. g and h are Gaussian
+processes with one Matern-5/2 kernel with a length a gene; the luck is the seed's, the same in all rows of a
+training, so that many rows of it do not pass for evidence (a linear basis over fidelity as in FABOLAS, arXiv
+1605.07079). Lengths and variances are those most probable given the rows and priors. Pure: knows no study.
 """
 
 from __future__ import annotations
@@ -95,7 +95,12 @@ def fit(rows: Rows, choices: np.ndarray) -> Lengths:
     width = len(choices)
     prior = _Prior.of(width)
     found = minimize(
-        _loss, prior.mean, (rows, squares, prior), method="L-BFGS-B", jac=True, bounds=prior.bounds,
+        _loss,
+        prior.mean,
+        (rows, squares, prior),
+        method="L-BFGS-B",
+        jac=True,
+        bounds=prior.bounds,
         options={"maxiter": STEPS},
     )
     return _unpacked(found.x)
@@ -152,8 +157,8 @@ def _loss(packed: np.ndarray, rows: Rows, squares: np.ndarray, prior: _Prior) ->
 def _covariance(
     rows: Rows, squares: np.ndarray, lengths: Lengths
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """(N, N) of the rows, and what it is made of: Matern kernel and its slope, the bases of g, h and luck, and
-    the slope of g's by r."""
+    """(N, N) of the rows, and what it is made of: Matern kernel and its slope, the bases of g, h and luck,
+    and the slope of g's by r."""
     kernel, slope = _matern(np.tensordot(np.exp(lengths.weights), squares, 1))
     before = 1 - rows.progress
     seen = 1 + lengths.tilt * before

@@ -16,13 +16,19 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from tunekit.search.cma import CmaSampler
 from tunekit.search.genetic import GeneticSampler
+from tunekit.search.gp import GaussianProcessSampler
+from tunekit.search.grid import STEPS, GridSampler
 from tunekit.search.space import Space
 
 
-def make_sampler(name: str, space: Space, seed: int) -> BaseSampler:
-    """The sampler `name` (a key of SAMPLERS) for `space`."""
-    return SAMPLERS[name](space, seed)
+def make_sampler(name: str, space: Space, seed: int, steps: int = STEPS) -> BaseSampler:
+    """The sampler `name` (a key of SAMPLERS) for `space`; `steps` are a grid's.
+
+    Raises ArgumentError where it cannot search such a space.
+    """
+    return GridSampler(space, seed, steps) if name == "grid" else SAMPLERS[name](space, seed)
 
 
 class RandomSampler(BaseSampler):
@@ -99,5 +105,8 @@ def _tpe(space: Space, seed: int) -> BaseSampler:
 SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "genetic": GeneticSampler,
     "tpe": _tpe,
+    "cmaes": CmaSampler,
+    "gp": GaussianProcessSampler,
     "random": RandomSampler,
+    "grid": GridSampler,
 }

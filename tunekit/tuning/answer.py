@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunekit.errors import TrainingError
 from tunekit.results.confirmation import Confirmation
+from tunekit.results.importance import ENOUGH, Importance, scored
 from tunekit.results.trials import TrialRow, best_trial
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.searcher import StudySearcher
 
+NAMED = 6  # hyperparameters in a line
 
-def answer(folder: Path, trials: list[TrialRow], confirmation: Confirmation | None = None) -> list[str]:
-    """What came of it, and of its confirmation. Raises TrainingError when all trials failed."""
+
+def answer(
+    folder: Path,
+    trials: list[TrialRow],
+    confirmation: Confirmation | None = None,
+    weighed: Sequence[Importance] = (),
+) -> list[str]:
+    """What came of it, of its `confirmation`, and what mattered (`weighed`).
+
+    Raises TrainingError when all trials failed.
+    """
     counts = Counter(trial.state for trial in trials)
     if trials and counts["FAIL"] == len(trials):
         raise TrainingError(
@@ -32,13 +44,47 @@ def answer(folder: Path, trials: list[TrialRow], confirmation: Confirmation | No
     lines.append(f"best mAP50-95 {best.fitness:.4f}: {gain}; one seed, on the validation split")
     if confirmation is not None:
         lines += confirmation.words()
+    lines += _importance(folder, trials, weighed)
     lines.append(f"results and the best weights are in {as_typed(folder)}")
     lines.append(f"train with the best: tunekit train cfg={as_typed(folder / 'best_hyperparameters.yaml')}")
     return lines
 
 
+def _importance(folder: Path, trials: list[TrialRow], weighed: Sequence[Importance]) -> list[str]:
+    """What mattered, what ran into an end of its range, what had no effect: a line each, where it is so."""
+    if not weighed:
+        return [f"too few trials to tell which hyperparameters mattered: {len(scored(trials))} of {ENOUGH}"]
+    lines = []
+    mattered = [row.parameter for row in weighed if row.verdict == "mattered"]
+    idle = [row.parameter for row in weighed if row.verdict == "no effect" and not row.bound]
+    bounds = [f"{row.parameter} ({row.bound} end)" for row in weighed if row.bound]
+    lines.append(
+        f"what mattered most: {_named(mattered)}"
+        if mattered
+        else "no hyperparameter's effect stands out from the noise: more trials may tell"
+    )
+    if bounds:
+        lines.append(
+            f"the best trials crowd at the end of the range of {_named(bounds)}: widen it in a copy of "
+            f"{as_typed(folder / 'space.yaml')}, and search again: tunekit tune space=COPY.yaml"
+        )
+    if idle:
+        lines.append(f"without a noticeable effect, so a next search can leave them out: {_named(idle)}")
+    return lines
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def early(folder: Path, args: TuneArgs, searcher: StudySearcher) -> list[str]:
-    """Why `stop` or `time` ended the search, and how to have more of it; nothing where they did not."""
+    """Why `stop`, `time` or a grid ended the search, and how to have more of it; nothing otherwise."""
+    if searcher.used_up:
+        return [
+            "ended early: every point of the grid has been tried; for a finer one begin a new search with "
+            f"more than steps={args.steps}"
+        ]
     if not searcher.spent:
         return []
     if searcher.spent == "stop":

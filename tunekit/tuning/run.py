@@ -20,10 +20,12 @@ from tunekit.errors import RunFolderError
 from tunekit.models.start import check_model
 from tunekit.results.confirmation import verdict
 from tunekit.results.folder import lock_run, new_run_folder, run_name
+from tunekit.results.importance_files import write_importance
 from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
 from tunekit.results.trials import trials_of
 from tunekit.search.budget import Budget
+from tunekit.search.grid import GridSampler
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
 from tunekit.search_args import TuneArgs
@@ -88,13 +90,15 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         check_nodes(args, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     scheduler = make_scheduler(args, plan.base, budget)
+    sampler = make_sampler(args.sampler, plan.space, args.seed, args.steps)
+    if isinstance(sampler, GridSampler):
+        sampler.check_room(args.iterations)
     new = folder is None
     if folder is None:
         folder = _new_folder(args, storage)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
-        sampler = make_sampler(args.sampler, plan.space, args.seed)
         if new:
             study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint())
         else:
@@ -105,7 +109,8 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         sitting = Sitting(folder, args, plan, slots, machine, study, scheduler, budget, depot)
         told, trials = sitting.run(), trials_of(study)
         confirm(sitting, trials, storage, data.tested)
-        _say("\n".join([*told, *answer(folder, trials, verdict(folder, trials))]))
+        weighed = write_importance(folder, trials, plan.space)
+        _say("\n".join([*told, *answer(folder, trials, verdict(folder, trials), weighed)]))
     return Run(folder)
 
 

@@ -21,7 +21,7 @@ from tunekit.search.population import SMALLEST, Population, points
 from tunekit.search.rule import Rule
 from tunekit.search_args import TuneArgs
 
-BEGINNERS = ("genetic", "random")  # samplers that have something to say before there are results
+BEGINNERS = ("genetic", "cmaes", "random")  # samplers that have something to say before there are results
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
@@ -102,10 +102,15 @@ def _pbt(args: TuneArgs, base: TrainArgs) -> Rule:
         raise ArgumentError(
             f"iterations={args.iterations}: with scheduler=pbt it is a population's size, at least {SMALLEST}"
         )
+    if args.sampler == "grid":
+        raise ArgumentError(
+            "sampler=grid tries every combination to its end, but with scheduler=pbt trials change theirs: "
+            f"choose sampler={' or '.join(BEGINNERS)}, or another scheduler"
+        )
     if args.sampler not in BEGINNERS:
         raise ArgumentError(
             f"sampler={args.sampler} learns from trials that have ended, but with scheduler=pbt all begin "
-            f"before any ends: choose {' or '.join(BEGINNERS)}"
+            f"before any ends: choose {', '.join(BEGINNERS[:-1])} or {BEGINNERS[-1]}"
         )
     return Population(args.iterations, points(base.epochs, grace, args.interval), args.seed)
 

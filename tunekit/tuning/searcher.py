@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 
 from tunekit.control import Control
 from tunekit.search.budget import Budget
+from tunekit.search.grid import GridSampler
 from tunekit.search.space import Space
 from tunekit.tuning.curves import FITNESS, read_curve
 from tunekit.tuning.depot import Depot
@@ -48,6 +49,7 @@ class StudySearcher(Searcher):
         self._study, self._space, self._run, self._depot = study, space, run, depot
         self._iterations, self._concurrent = iterations, concurrent
         self._budget, self._control = budget, control
+        self._grid = study.sampler
         self._scores = scores(study)
         self.cut_off = 0
         self.unwanted: set[int] = set()  # trials that are to end on request
@@ -65,7 +67,15 @@ class StudySearcher(Searcher):
     @property
     def left(self) -> int:
         """Trials still to be handed out. What was added by hand is tried in any case."""
-        return len(self._interrupted) + max(0, self._iterations - self._count, self._waiting)
+        new = max(0, self._iterations - self._count)
+        if isinstance(self._grid, GridSampler):
+            new = min(new, self._grid.left(self._study) + self._waiting)
+        return len(self._interrupted) + max(new, self._waiting)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether a grid has ended the search before `iterations`."""
+        return isinstance(self._grid, GridSampler) and not self.left and self._count < self._iterations
 
     @property
     def refusal(self) -> str | None:

@@ -22,6 +22,7 @@ from tunekit.cluster import is_client, user_directory
 from tunekit.control import Control
 from tunekit.errors import ResourceError, TrainingError, TunekitError
 from tunekit.search.budget import Budget
+from tunekit.search.grid import GridSampler
 from tunekit.search_args import TuneArgs
 from tunekit.terminal import chatter_to
 from tunekit.training.group import Team
@@ -194,8 +195,12 @@ class Sitting:
 
     def _board(self, before: list[FrozenTrial], searcher: StudySearcher) -> Board:
         """The table as earlier sittings left it."""
+        sampler, total = self.study.sampler, self.args.iterations
+        if isinstance(sampler, GridSampler):
+            waiting = len(self.study.get_trials(deepcopy=False)) - len(before)
+            total = min(total, len(before) + waiting + sampler.left(self.study))
         board = Board(
-            self.args.iterations,
+            total,
             self.plan.base.epochs,
             self.slots.concurrent,
             deadline=self.budget.deadline,

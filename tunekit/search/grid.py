@@ -1,0 +1,128 @@
+"""A grid as an Optuna sampler: the space's ranges in steps, every combination once.
+
+`steps` values of each range, evenly from end to end in the parameter's scale; all of a choice; of whole
+numbers at most as many as there are. The next point is the first of the order that no trial of the study has:
+what was tried before, by hand or as the defaults, is not tried again, and a resumed search goes on.
+
+The order is a seeded one whose every beginning covers the space: after n points each value of a parameter has
+had its turn, n / (its values) times, rounded down or up. Knows nothing of Ray or YOLO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from tunekit.errors import ArgumentError
+from tunekit.search.parameter import Parameter, Value
+from tunekit.search.space import Space
+
+STEPS = 3
+
+Point = tuple[Value, ...]
+
+
+class GridSampler(BaseSampler):
+    """Proposes through `study.ask(fixed_distributions=space.distributions())`, as long as `left`."""
+
+    def __init__(self, space: Space, seed: int, steps: int = STEPS) -> None:
+        self._space, self._seed, self._steps = space, seed, steps
+        self._names = [parameter.name for parameter in space.parameters]
+        self._values = [values(parameter, steps) for parameter in space.parameters]
+
+    @property
+    def trials(self) -> int:
+        """How many it takes: its points, and the defaults where they are none of these."""
+        defaults = self._space.defaults().values()
+        among = all(prior in values for prior, values in zip(defaults, self._values, strict=True))
+        return math.prod(map(len, self._values)) + (not among)
+
+    def check_room(self, iterations: int) -> None:
+        """ArgumentError if it takes more trials than there are."""
+        if self.trials <= iterations:
+            return
+        sizes = " x ".join(str(len(values)) for values in self._values[:4])
+        sizes += " x ..." if len(self._values) > 4 else ""
+        raise ArgumentError(
+            f"sampler=grid would need iterations={self.trials} ({sizes} values of {len(self._names)} "
+            f"hyperparameters, and the defaults), not {iterations}: search fewer of them (with a space of "
+            "your own, or by giving the others values)"
+            + (f", take fewer than steps={self._steps}" if self._steps > 2 else "")
+            + ", or use another sampler"
+        )
+
+    def left(self, study: Study) -> int:
+        """Points that no trial of `study` has, nor will have."""
+        taken = self._taken(study)
+        return sum(point not in taken for point in self._order)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        taken = self._taken(study)
+        point = next((point for point in self._order if point not in taken), None)
+        if point is None:
+            raise LookupError("the grid is used up")
+        return dict(zip(self._names, point, strict=True))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
+
+    def _taken(self, study: Study) -> set[Point]:
+        """Those that wait in the study have their parameters for later."""
+        known = (
+            trial.params or trial.system_attrs.get("fixed_params", {})
+            for trial in study.get_trials(deepcopy=False)
+        )
+        return {tuple(params[name] for name in self._names) for params in known if params}
+
+    @cached_property
+    def _order(self) -> tuple[Point, ...]:
+        rng = np.random.default_rng(self._seed)
+        mixed = [[options[place] for place in rng.permutation(len(options))] for options in self._values]
+        return tuple(
+            tuple(options[place] for options, place in zip(mixed, places, strict=True))
+            for places in even_order([len(options) for options in mixed], rng)
+        )
+
+
+def values(parameter: Parameter, steps: int) -> list[Value]:
+    """What the grid has of a parameter, each once."""
+    if parameter.kind == "choice":
+        return list(parameter.choices)
+    units = np.linspace(0.0, 1.0, steps)
+    if parameter.kind == "int" and parameter.high - parameter.low + 1 <= steps:
+        return list(range(int(parameter.low), int(parameter.high) + 1))
+    return list(dict.fromkeys(parameter.from_unit(float(unit)) for unit in units))
+
+
+def even_order(sizes: list[int], rng: np.random.Generator) -> Iterator[tuple[int, ...]]:
+    """All places of a grid of these sizes.
+
+    Diagonals: a step goes one on in every direction, round the ends, so in lcm(sizes) steps, when it is back,
+    each direction has had all its places equally often. The next diagonal begins at a random place that none
+    went through.
+    """
+    length = math.lcm(*sizes)
+    seen = np.zeros(sizes, dtype=bool)
+    for start in rng.permutation(seen.size):
+        first = np.unravel_index(start, sizes)
+        if seen[first]:
+            continue
+        for step in range(length):
+            places = tuple((int(place) + step) % size for place, size in zip(first, sizes, strict=True))
+            seen[places] = True
+            yield places
