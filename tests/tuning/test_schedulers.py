@@ -142,7 +142,9 @@ def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None
     assert scheduler_of(name, epochs=5, grace=4)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(  # gp takes a second a proposal
+    "sampler", [pytest.param(name, marks=pytest.mark.slow if name == "gp" else ()) for name in SAMPLERS]
+)
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_with_every_sampler_a_search_that_is_cut_goes_on_as_if_it_had_not_been(
     name: str, sampler: str
