@@ -76,8 +76,6 @@ class GaussianProcess:
     def with_pending(self, genes: np.ndarray) -> GaussianProcess:
         """As if whole trainings with `genes` (M, D) had come to what is expected of them: they are no news,
         but what they will tell need not be asked again."""
-        if not len(genes):
-            return self
         rows, count = self._rows, len(genes)
         first = int(rows.trainings.max()) + 1
         more = Rows(

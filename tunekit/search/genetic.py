@@ -100,12 +100,13 @@ class GeneticSampler(BaseSampler):
 
 
 class History:
-    """A study as the sampler sees it. There may be thousands of trials, so each is read until it has ended,
-    when it cannot change any more, and then no more. `ranked`: what has been learnt, best first."""
+    """A study as a sampler sees it. There may be thousands of trials, so each is read until it has ended,
+    when it cannot change any more, and then no more. `ranked`: what has been learnt, best first. `sign`: -1
+    where less is better."""
 
     def __init__(self, study: Study, space: Space) -> None:
         self.study, self._space = study, space
-        self._sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        self.sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         self.ranked: list[Result] = []
         self._ended = np.empty((0, len(space.parameters)))  # genes
         self._open: dict[int, tuple[dict[str, Value], np.ndarray]] = {}  # parameters and genes, by number
@@ -120,12 +121,18 @@ class History:
             if trial.state.is_finished():
                 del self._open[trial.number]
                 ended.append(genes)
-                if (result := result_of(trial, genes, self._sign)) is not None:
+                if (result := result_of(trial, genes, self.sign)) is not None:
                     insort(self.ranked, result, key=place)
         self._seen = len(trials)
         self._ended = np.concatenate([self._ended, np.array(ended)]) if ended else self._ended
         others = [genes for other, (_, genes) in self._open.items() if other != number]
         return np.concatenate([self._ended, np.array(others)]) if others else self._ended
+
+    def running(self, number: int) -> list[tuple[FrozenTrial, np.ndarray]]:
+        """Trials beside `number` that run, with their genes (D,), as of the last read."""
+        trials = self.study.get_trials(deepcopy=False)
+        others = [(trials[other], genes) for other, (params, genes) in self._open.items() if params]
+        return [(trial, genes) for trial, genes in others if trial.number != number]
 
     def _genes(self, trial: FrozenTrial) -> np.ndarray:
         """(D,) in [0, 1]; a trial that waits gets its parameters when it begins."""
@@ -160,13 +167,13 @@ def propose(
     space: Space, ranked: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
 ) -> np.ndarray:
     """(D,) genes of the next trial, given what is known, best first, and the genes `taken` (N, D) so far."""
-    genes = _scatter(space, rng, policy)
+    genes = scatter(space, rng, policy)
     for _ in range(TRIES):
         if len(ranked) >= policy.start:
-            genes = _breed(space, ranked, rng, policy)
+            genes = breed(space, ranked, rng, policy)
         if not is_taken(genes, taken):
             return genes
-        genes = _scatter(space, rng, policy)
+        genes = scatter(space, rng, policy)
     return genes  # a small space may be used up
 
 
@@ -212,7 +219,7 @@ def shrunken_covariance(elites: np.ndarray) -> np.ndarray:
     return np.asarray((1 - shrink) * raw + shrink * np.diag(np.diag(raw)))
 
 
-def _scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarray:
+def scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarray:
     """A start: some of the defaults' genes moved; now and then anywhere."""
     prior = to_units(space, space.defaults())
     chosen = _mask(len(prior), policy.mask[0], rng)
@@ -223,7 +230,7 @@ def _scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarr
     return _settle(space, np.where(chosen, moved, prior), prior, chosen)
 
 
-def _breed(space: Space, ranked: Sequence[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:
+def breed(space: Space, ranked: Sequence[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:
     """A child of the best."""
     best = ranked[: policy.parents]
     share = weights(len(best))

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from tunekit.search.auto import AutoSampler
 from tunekit.search.cma import CmaSampler
 from tunekit.search.genetic import GeneticSampler
 from tunekit.search.gp import GaussianProcessSampler
@@ -103,6 +104,7 @@ def _tpe(space: Space, seed: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
+    "auto": AutoSampler,
     "genetic": GeneticSampler,
     "tpe": _tpe,
     "cmaes": CmaSampler,

@@ -1,0 +1,193 @@
+"""Who finds better settings with fewer epochs? Every strategy on every box, seed by seed; a table, a picture.
+
+    python benchmarks/search/compare.py digits --seeds 30 --slots 4
+
+Counted is what a search would report at any time, by its true fitness, which it does not know, against the
+epochs that all its trainings have taken by then. `target` is what the peer's newest tuner, one training after
+the other, reports after 100 whole trainings (the median over its seeds). Searches that were run before are
+read from --out, so strategies can be added one by one; `--anew` forgets them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import common
+import numpy as np
+import optuna
+from boxes import PROBLEMS, Box, Synthetic
+from matplotlib.figure import Figure
+from scipy.stats import rankdata, studentized_range
+from simulate import Story, search
+from strategies import STRATEGIES
+from surrogate import Learnt
+from tasks import TASKS
+
+from tunekit.results.style import save
+
+MARKS = (5, 10, 20, 50, 100)  # whole trainings
+ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
+TARGET = "peer"
+WHOLE = 100  # trainings of the target
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "boxes", nargs="+", choices=[*TASKS, *(f"{task}, misled" for task in TASKS), *PROBLEMS]
+    )
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=4, help="trainings side by side (%(default)s)")
+    parser.add_argument(
+        "--trainings", type=int, default=WHOLE, help="whole ones' epochs to spend (%(default)s)"
+    )
+    parser.add_argument("--processes", type=int, default=common.cores(), help="(%(default)s)")
+    parser.add_argument("--anew", action="store_true", help="run searches that were run before, too")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/search"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    options, began = arguments(), common.machine()
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    jobs = [
+        (name, box, 1 if name in ALONE else options.slots, options.trainings, seed, options.out)
+        for box in options.boxes
+        for name in options.strategies
+        for seed in seeds
+    ]
+    if options.anew:
+        for job in jobs:
+            kept(*job).unlink(missing_ok=True)
+    (options.out / "stories").mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        for done, job in enumerate(pool.imap_unordered(run, jobs), 1):
+            print(f"\r{done}/{len(jobs)} {job}", end="", file=sys.stderr, flush=True)
+    text: list[str] = []
+    for box in options.boxes:
+        stories = {
+            name: [
+                read(name, box, 1 if name in ALONE else options.slots, options.trainings, seed, options.out)
+                for seed in seeds
+            ]
+            for name in options.strategies
+        }
+        text += [f"{box}", "", *report(stories, box_of(box, 0).epochs, options.trainings), ""]
+        save(picture(stories, box_of(box, 0).epochs, options.trainings, box), options.out / f"{box}.png")
+    title = f"Search: {options.seeds} seeds, {options.slots} trainings side by side"
+    common.report(title, began, text, options.out)
+
+
+def box_of(name: str, seed: int) -> Box:
+    """The synthetic ones are another function for each seed."""
+    if name in PROBLEMS:
+        return Synthetic(name, seed)
+    task, _, misled = name.partition(", ")
+    return Learnt(task, misled == "misled")
+
+
+def kept(name: str, box: str, slots: int, trainings: int, seed: int, out: Path) -> Path:
+    words = f"{box}-{name}-{slots}-{trainings}-{seed}"
+    return out / "stories" / ("".join(c if c.isalnum() or c == "-" else "_" for c in words) + ".json")
+
+
+def run(job: tuple[str, str, int, int, int, Path]) -> str:
+    """One search, in a process of its own, if it is not there yet."""
+    name, box, slots, trainings, seed, _ = job
+    file = kept(*job)
+    if not file.exists():
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore")
+        place = box_of(box, seed)
+        story = search(STRATEGIES[name], place, slots, trainings * place.epochs, seed)
+        file.write_text(json.dumps(asdict(story)))
+    return file.stem
+
+
+def read(name: str, box: str, slots: int, trainings: int, seed: int, out: Path) -> Story:
+    return Story(**json.loads(kept(name, box, slots, trainings, seed, out).read_text()))
+
+
+def report(stories: dict[str, list[Story]], epochs: int, trainings: int) -> list[str]:
+    marks = [mark for mark in MARKS if mark <= trainings]
+    at = {
+        name: np.array([one.at(np.array(marks) * epochs) for one in all_]) for name, all_ in stories.items()
+    }
+    everywhere = np.arange(1, trainings * epochs + 1)
+    area = {name: np.mean([one.at(everywhere).mean() for one in all_]) for name, all_ in stories.items()}
+    ranks = mean_ranks(at, marks.index(min(20, marks[-1])))
+    target = float(np.median(at[TARGET][:, -1])) if TARGET in at else None
+    rows = []
+    for name, values in at.items():
+        middle = [f"{np.median(values[:, place]):.3f}" for place in range(len(marks))]
+        reach = "" if target is None else reached(stories[name], target, epochs)
+        rows.append([name, *middle, f"{area[name]:.3f}", f"{ranks[name]:.2f}", reach])
+    rows.sort(key=lambda row: float(row[-2]))
+    header = ["strategy", *(f"{mark} trainings" for mark in marks), "mean", "rank at 20", "to the target"]
+    text = common.table(header, rows)
+    many = len(next(iter(stories.values())))
+    text += [
+        "",
+        f"Ranks that differ by less than {critical(len(stories), many):.2f} do not differ (Nemenyi, 5%).",
+    ]
+    if target is not None:
+        text += [f"Target, what {TARGET} reports after {marks[-1]} trainings: {target:.3f}."]
+    return text
+
+
+def reached(stories: list[Story], target: float, epochs: int) -> str:
+    """Whole trainings' epochs until a search reports the target and never less again: the median."""
+    needed = []
+    for story in stories:
+        below = [place for place, truth in enumerate(story.truth) if truth < target]
+        last = below[-1] + 1 if below else 0
+        needed.append(story.epochs[last] / epochs if last < len(story.epochs) else math.inf)
+    middle = float(np.median(needed))
+    return "not reached" if math.isinf(middle) else f"{middle:.1f}"
+
+
+def mean_ranks(at: dict[str, np.ndarray], place: int) -> dict[str, float]:
+    """1 is the best; over seeds."""
+    values = np.stack([one[:, place] for one in at.values()])
+    return dict(zip(at, rankdata(-values, axis=0).mean(axis=1), strict=True))
+
+
+def critical(strategies: int, blocks: int) -> float:
+    """The critical difference of mean ranks (Demsar, JMLR 7, 2006)."""
+    quantile = studentized_range.ppf(0.95, strategies, math.inf) / math.sqrt(2)
+    return float(quantile * math.sqrt(strategies * (strategies + 1) / (6 * blocks)))
+
+
+def picture(stories: dict[str, list[Story]], epochs: int, trainings: int, box: str) -> Figure:
+    """Medians over seeds against epochs, the middle half shaded for the first and the target."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    spent = np.geomspace(2 * epochs, trainings * epochs, 200)
+    for name, all_ in stories.items():
+        values = np.array([one.at(spent) for one in all_])
+        (line,) = axes.plot(spent / epochs, np.median(values, axis=0), label=name)
+        if name in (TARGET, "auto"):
+            low, high = np.quantile(values, (0.25, 0.75), axis=0)
+            axes.fill_between(spent / epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(
+        xscale="log", xlabel="epochs spent, in whole trainings", ylabel="true fitness of the best", title=box
+    )
+    axes.legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

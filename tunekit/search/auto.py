@@ -1,0 +1,233 @@
+"""Evolution that a model advises, as an Optuna sampler: a study's trials in, the next trial's parameters out.
+
+The defaults are trial 0. A few trials are scattered around them, some anywhere: without results there is
+nothing to learn from. From then on many candidates are bred, and the one is tried that is expected to gain
+most over the best known setting, as a Gaussian process sees it (`gaussian.py`). Each part is there for what
+the others cannot do:
+  - Evolution (`genetic.py`) proposes: children of the best stay near what is known to work, in 26 dimensions
+    the only place where a model of a few dozen results can be trusted; some candidates lie around the
+    defaults or anywhere, so that nothing is out of reach and wrong defaults are left behind.
+  - The model chooses: it learns from every trial which genes matter, where one child of evolution in a
+    hundred would have to be lucky, and from the learning curves of stopped and of running trials, too.
+  - What the best is, the model says, not the highest score: that one is also the luckiest. And so it is asked
+    who may be a parent.
+  - Trials in flight count as if they had come to what is expected of them, so that slots side by side try
+    different things.
+There is no state but the study; each proposal's randomness comes from (seed, trial number). Knows nothing of
+Ray, of YOLO, or why a trial was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import log_ndtr
+from threadpoolctl import threadpool_limits
+
+from tunekit.search import genetic
+from tunekit.search.gaussian import GaussianProcess, Rows, fit
+from tunekit.search.genetic import History, Result, breed, from_units, is_taken, scatter
+from tunekit.search.space import Space
+
+THINNED = 150  # rows to fit the model's lengths to, which takes most of the time
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The constants."""
+
+    start: int = 8  # results before the model is asked
+    candidates: int = 128
+    prior: float = 0.05  # of them lie around the defaults
+    anywhere: float = 0.1
+    rounds: int = 4  # in which the best candidates' neighbours are looked at, too
+    climbers: int = 8
+    neighbours: int = 64  # a round
+    marks: tuple[float, ...] = (
+        0.25,
+        0.5,
+    )  # shares of the epochs at which the model sees a curve, and its end
+    rows: int = 400  # that the model knows at most: its cost grows with their third power
+
+
+class AutoSampler(BaseSampler):
+    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+
+    def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
+        self._space, self._seed = space, seed
+        self._policy = policy or Policy()
+        self._choices = np.array([parameter.kind == "choice" for parameter in space.parameters])
+        self._history: History | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._history is None or self._history.study is not study:
+            self._history = History(study, self._space)
+        # Not on cores that train: a threaded product of small matrices waits there, ten times as long.
+        with threadpool_limits(1):
+            return from_units(self._space, self._proposal(study, trial.number, self._history))
+
+    def _proposal(self, study: Study, number: int, history: History) -> np.ndarray:
+        taken = history.read(number)
+        rng = np.random.default_rng((self._seed, number))
+        candidates: Iterable[np.ndarray]
+        if len(history.ranked) < self._policy.start:
+            candidates = (scatter(self._space, rng, genetic.Policy()) for _ in range(genetic.TRIES))
+        else:
+            model, ranked = self._learnt(study, number, history)
+            candidates = self._best_first(model, ranked, rng)
+        for genes in candidates:
+            if not is_taken(genes, taken):
+                break
+        return genes  # a small space may be used up
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
+
+    def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
+        """The model, and the results as it sees them: best first, each with its expected value."""
+        running = history.running(number)
+        results = _telling(history.ranked, self._policy.rows // (1 + len(self._policy.marks)))
+        trials = study.get_trials(deepcopy=False)
+        known = [(trials[result.number], result.genes) for result in results]
+        rows = self._rows([*known, *running], history.sign)
+        model = GaussianProcess(rows, self._choices, fit(_thinned(rows), self._choices))
+        genes = np.stack([result.genes for result in results])
+        expected, _ = model.whole(self._coded(genes))
+        if running:
+            model = model.with_pending(self._coded(np.stack([genes for _, genes in running])))
+        seen = [replace(result, value=float(value)) for result, value in zip(results, expected, strict=True)]
+        return model, sorted(seen, key=lambda result: -result.value)
+
+    def _rows(self, known: Sequence[tuple[FrozenTrial, np.ndarray]], sign: float) -> Rows:
+        """Each curve at its marks and where it has come to; the best epoch until then counts."""
+        epochs = max(max(trial.intermediate_values, default=1) for trial, _ in known)
+        curves = [(trial.number, genes, _curve(trial, sign, epochs)) for trial, genes in known]
+        marks = {math.ceil(mark * epochs) for mark in self._policy.marks}
+        found = [
+            (number, genes, epoch / epochs, max(value for past, value in curve.items() if past <= epoch))
+            for number, genes, curve in curves
+            if curve
+            for epoch in _shown(curve, marks)
+        ]
+        numbers, genes, progress, values = zip(*found, strict=True)
+        return Rows(
+            self._coded(np.stack(genes)), np.array(progress), np.array(numbers), _levelled(np.array(values))
+        )
+
+    def _coded(self, genes: np.ndarray) -> np.ndarray:
+        """As the model takes them: of a choice the option's number."""
+        coded = genes.copy()
+        for gene in np.flatnonzero(self._choices):
+            options = len(self._space.parameters[gene].choices)
+            coded[:, gene] = np.minimum(genes[:, gene] * options, options - 1) // 1
+        return coded
+
+    def _best_first(
+        self, model: GaussianProcess, ranked: Sequence[Result], rng: np.random.Generator
+    ) -> np.ndarray:
+        """(K, D) candidates, the most promising first."""
+        policy = self._policy
+        genes = self._settled([self._candidate(ranked, rng) for _ in range(policy.candidates)])
+        promise = self._promise(model, genes, ranked[0].value)
+        for _ in range(policy.rounds):
+            best = np.argsort(-promise)[: policy.climbers]
+            near = self._settled([self._near(genes[rng.choice(best)], rng) for _ in range(policy.neighbours)])
+            genes = np.concatenate([genes[best], near])
+            promise = np.concatenate([promise[best], self._promise(model, near, ranked[0].value)])
+        return genes[np.argsort(-promise)]
+
+    def _candidate(self, ranked: Sequence[Result], rng: np.random.Generator) -> np.ndarray:
+        lot = rng.random()
+        if lot < self._policy.prior:
+            return scatter(self._space, rng, genetic.Policy())
+        if lot < self._policy.prior + self._policy.anywhere:
+            return rng.random(len(self._choices))
+        return breed(self._space, ranked, rng, genetic.Policy())
+
+    def _near(self, genes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One gene moved or several, a little or far; to the very end of a range, too."""
+        width = len(genes)
+        chosen = rng.random(width) < math.exp(rng.uniform(-math.log(width), 0))
+        chosen[rng.integers(width)] = True
+        sigma = math.exp(rng.uniform(math.log(0.02), math.log(0.3)))
+        moved = np.clip(genes + rng.normal(0, sigma, width), 0, 1)
+        moved = np.where(self._choices, rng.random(width), moved)
+        return np.where(chosen, moved, genes)
+
+    def _settled(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
+        """(K, D) genes of values that exist, as far as the model could tell."""
+        settled = np.stack(candidates)
+        for gene, parameter in enumerate(self._space.parameters):
+            if parameter.kind != "float":
+                units = settled[:, gene].tolist()
+                settled[:, gene] = [parameter.to_unit(parameter.from_unit(unit)) for unit in units]
+        return settled
+
+    def _promise(self, model: GaussianProcess, genes: np.ndarray, best: float) -> np.ndarray:
+        """(K,) logarithms of the improvement over `best` that is expected of whole trainings."""
+        return log_improvement(*model.whole(self._coded(genes)), best)
+
+
+def log_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.ndarray:
+    """log E[max(y - best, 0)] of normal y, also where that is next to nothing (Ament et al., arXiv
+    2310.20708)."""
+    z = (mean - best) / deviation
+    log_density = -0.5 * np.square(z) - 0.5 * math.log(2 * math.pi)
+    # E = density + z * distribution; far below, where the two cancel out, density / z².
+    ratio = z * np.exp(np.minimum(log_ndtr(z) - log_density, 500.0))
+    near = np.log(np.maximum(1 + ratio, 1e-300))
+    far = -2 * np.log(np.maximum(-z, 1.0))
+    return np.asarray(np.log(deviation) + log_density + np.where(z > -20, near, far))
+
+
+def _telling(ranked: Sequence[Result], most: int) -> list[Result]:
+    """Where there are too many results, the best half of those that are taken and the latest."""
+    best, others = ranked[: most // 2], ranked[most // 2 :]
+    latest = sorted(others, key=lambda result: -result.number)[: most - len(best)]
+    return [*best, *latest]
+
+
+def _curve(trial: FrozenTrial, sign: float, epochs: int) -> Mapping[int, float]:
+    """Finite values by epoch, larger is better. A whole trial without a curve has its value at the end."""
+    curve = {
+        epoch: sign * value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)
+    }
+    if not curve and trial.state == TrialState.COMPLETE and trial.value is not None:
+        return {epochs: sign * trial.value}
+    return curve
+
+
+def _shown(curve: Mapping[int, float], marks: Collection[int]) -> list[int]:
+    """The marks that a curve has passed, and where it has come to."""
+    first, last = min(curve), max(curve)
+    return sorted({last, *(mark for mark in marks if first <= mark < last)})
+
+
+def _levelled(values: np.ndarray) -> np.ndarray:
+    """Of mean 0 and deviation 1, the very bad ones drawn in: how bad they are tells nothing of the good."""
+    middle, top = np.median(values), values.max()
+    values = np.maximum(values, middle - 2 * (top - middle))
+    return np.asarray((values - values.mean()) / max(values.std(), 1e-9))
+
+
+def _thinned(rows: Rows) -> Rows:
+    """At most THINNED rows to fit lengths to: whole trainings' rows, every so many of them."""
+    trainings = np.unique(rows.trainings)
+    every = math.ceil(len(rows.values) / THINNED)
+    kept = np.isin(rows.trainings, trainings[::every])
+    return Rows(rows.genes[kept], rows.progress[kept], rows.trainings[kept], rows.values[kept])
