@@ -59,10 +59,11 @@ class TuneArgs(TrainArgs):
         gt=0,
     )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
+    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
         "genetic",
         "search",
-        "what chooses the next trial; grid tries all combinations of `steps` values of each hyperparameter",
+        "what chooses the next trial; auto is evolution that a model advises; grid tries all combinations of"
+        " `steps` values of each hyperparameter",
     )
     steps: int = arg(
         3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2

@@ -44,7 +44,7 @@ THINNED = 150  # rows to fit the model's lengths to, which takes most of the tim
 class Policy:
     """The constants."""
 
-    start: int = 8  # results before the model is asked
+    start: int = 4  # results before the model is asked
     candidates: int = 128
     prior: float = 0.05  # of them lie around the defaults
     anywhere: float = 0.1

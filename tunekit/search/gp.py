@@ -10,7 +10,7 @@ of our making, written anew for every proposal:
 So there is no state but the study, and a resumed search goes on as it would have. The first `START` results
 are of random trials, which a process needs to tell directions apart.
 
-It takes a few seconds a proposal after some hundred trials. Knows nothing of Ray, of YOLO, or why a trial was
+Knows nothing of Ray, of YOLO, or why a trial was
 stopped.
 """
 
@@ -25,6 +25,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from threadpoolctl import threadpool_limits
 
 from tunekit.search.genetic import place, result_of, to_units
 from tunekit.search.space import Space, Value
@@ -54,7 +55,9 @@ class GaussianProcessSampler(BaseSampler):
         sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=START)
         ours = optuna.create_study(direction="maximize", sampler=sampler)
         ours.add_trials(self._known(study, trial.number))
-        return self._params(ours.ask(self._distributions).params)
+        # Not on cores that train: a threaded product of small matrices waits there, ten times as long.
+        with threadpool_limits(1):
+            return self._params(ours.ask(self._distributions).params)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

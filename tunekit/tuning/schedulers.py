@@ -21,7 +21,7 @@ from tunekit.search.population import SMALLEST, Population, points
 from tunekit.search.rule import Rule
 from tunekit.search_args import TuneArgs
 
-BEGINNERS = ("genetic", "cmaes", "random")  # samplers that have something to say before there are results
+BEGINNERS = ("auto", "genetic", "cmaes", "random")  # samplers with something to say before there are results
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
