@@ -154,6 +154,8 @@ STRATEGIES: dict[str, Strategy] = {
     "top tenth after one epoch": _ours("random", _top_tenth_after_one),
     "tpe": _ours("tpe", None),
     "tpe + asha": _ours("tpe", _asha),
+    "auto": _ours("auto", None),
+    "auto + asha": _ours("auto", _asha),
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
 }

@@ -7,10 +7,10 @@ Here it searches genes in [0, 1], each parameter in its own scale, and begins at
 Its state is not stored: it is worked out anew for every proposal from the trials that have ended, a
 population at a time, in the order of their numbers. Optuna's own CMA-ES pickles its state into a trial's
 attributes, to be read when that trial is complete: a trial that is stopped or fails takes it along, and those
-that are stopped, with asha most, teach it nothing. On benchmarks/search_synthetic.py, with 8 trials at a time
-and asha, its regret after 100 trials is 0.81 of the defaults', this one's 0.43 to 0.47. Here a stopped trial
-ranks as for `genetic`: by the epoch it came to, then by its value there, below all complete ones. Of trials
-side by side each is drawn from what was known when it began.
+that are stopped, with asha most, teach it nothing. On the functions of benchmarks/search/boxes.py, 8 trials
+at a time, with asha, its regret after 100 trials is 0.81 of the defaults', this one's 0.43 to 0.47. Here a
+stopped trial ranks as for `genetic`: by the epoch it came to, then by its value there, below all complete
+ones. Of trials side by side each is drawn from what was known when it began.
 
 There is no normal distribution of choices: they are refused. Knows nothing of Ray, of YOLO, or why a trial
 was stopped.

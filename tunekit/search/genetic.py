@@ -40,9 +40,9 @@ TRIES = 20  # to find a proposal that is not taken
 
 @dataclass(frozen=True)
 class Policy:
-    """The constants. Chosen on benchmarks/search_synthetic.py, seeds 1000 to 1015 or 1023, near the best of
-    two or three values each (`start`: seeds 2000 to 2023). Of most the exact value matters little: within the
-    noise of the benchmark."""
+    """The constants. Chosen on the synthetic functions of benchmarks/search/boxes.py, seeds 1000 to 1015 or
+    1023, near the best of two or three values each (`start`: seeds 2000 to 2023). Of most the exact value
+    matters little: within the noise of the benchmark."""
 
     start: int = 3  # results before breeding; with 8, regret after 12 trials is 6% higher, after 100 the same
     start_sigma: float = 0.25  # a quarter of the range: the defaults are trusted, not much
