@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.results.tune_folder import typical_tune_folder
 from tunekit.results import importance as importance_module
+from tunekit.results.folder import WRITTEN_BY_RUNS
 from tunekit.results.importance import ENOUGH, Importance, importances
 from tunekit.results.importance_files import importance_figure, write_importance
 from tunekit.results.run import Run
@@ -175,6 +176,7 @@ def test_the_folder_gets_a_table_and_a_picture_and_loses_those_that_no_longer_ho
     assert cv2.imread(str(tmp_path / "importance.png")) is not None
     (axes,) = importance_figure(rows).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [row.parameter for row in rows]
+    assert {path.name for path in tmp_path.iterdir()} <= set(WRITTEN_BY_RUNS), "exist_ok deletes them"
     assert write_importance(tmp_path, [], SPACE) == []
     assert list(tmp_path.iterdir()) == []
 

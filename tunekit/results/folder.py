@@ -43,6 +43,8 @@ WRITTEN_BY_RUNS = (
     "results.parquet",
     "tune_scatter_plots.png",
     "tune_fitness.png",
+    "importance.csv",
+    "importance.png",
     "report.html",
     "study.journal",
     "study.journal.lock",
