@@ -39,11 +39,13 @@ unset RAY_ADDRESS
 steps=() # process ids of the sruns that hold Ray's nodes
 search=  # ... of the search
 ending=
+heard=
 again=
 
 # shellcheck disable=SC2329 # the trap calls it
 end() {
     ending=yes
+    heard=yes
     if [[ -n $search ]]; then
         kill -TERM "$search" 2>/dev/null || true
     fi
@@ -112,8 +114,9 @@ code=0
 if [[ -z $ending ]]; then
     python -u -m tunekit tune "$@" address="$ip:$port" &
     search=$!
-    wait "$search" || code=$?
-    while kill -0 "$search" 2>/dev/null; do # a signal had ended the wait, not the search
+    heard=yes
+    while [[ -n $heard ]]; do # a signal ends the wait, not the search; a second wait tells how that ended
+        heard=
         code=0
         wait "$search" || code=$?
     done

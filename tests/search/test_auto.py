@@ -59,7 +59,7 @@ def curves(sampler: BaseSampler, space: Space, score: Score, trials: int, seed: 
 def test_it_finds_better_settings_than_evolution_alone() -> None:
     space = load_space("default")
     ours, evolution = [], []
-    for seed in range(6):
+    for seed in range(4):
         score = sphere(space, seed)
         for kind, found in ((AutoSampler, ours), (GeneticSampler, evolution)):
             found.append(regret(curves(kind(space, seed), space, score, 50, seed), space, score))

@@ -54,6 +54,7 @@ def test_a_search_typed_with_an_address_runs_on_both_nodes_and_leaves_them_up(cl
     assert not list(run.parent.glob(".tunekit-*")), "the nodes' probe should be gone"
 
 
+@pytest.mark.slow
 def test_a_client_of_the_cluster_searches_as_if_it_were_one_of_its_nodes(cluster, tmp_path):
     done = typed(cluster, tmp_path, address=cluster.client, iterations=3)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -162,6 +162,7 @@ def test_a_confirmed_search_says_so_in_all_places_and_once_more_when_it_is_asked
     assert (confirmed.path / "best_hyperparameters.yaml").read_text() == head
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # seconds on a machine of its own, minutes on a busy one
 def test_a_confirmation_that_is_killed_goes_on_and_trains_nothing_twice(confirmed, place):
     before = table(confirmed.path / "confirm.csv")
