@@ -131,7 +131,7 @@ def report(title: str, began: str, lines: Sequence[str], out: Path) -> None:
 
 
 def _argv() -> list[str]:
-    return [os.path.join("benchmarks", os.path.basename(sys.argv[0])), *sys.argv[1:]]
+    return [str(Path(sys.argv[0]).resolve().relative_to(HERE.parent)), *sys.argv[1:]]
 
 
 def _plain(word: str) -> str:
