@@ -6,15 +6,14 @@ import functools
 import json
 import os
 import subprocess
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from simulate import Strategy
 
 from tunekit.search.asha import Asha, default_grace, rungs
@@ -22,34 +21,23 @@ from tunekit.search.genetic import from_units, to_units
 from tunekit.search.rule import Rule
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import Space
+from tunekit.search.whole import WholeSampler
 
 PROPOSE = Path(__file__).resolve().parents[1] / "peer" / "propose.py"
 WARMUP = 3.0  # epochs, the default
 REDUCTION = 3
 
 
-class Baseline(BaseSampler):
-    """A search of others: `propose` is given all whole trainings, best last told, as genes and fitness."""
+class Baseline(WholeSampler):
+    """A search of others, which is given all whole trainings and their fitness, in their order."""
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self.space, self.seed = space, seed
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return self.propose(trial.number, [(one.params, float(one.value or 0.0)) for one in done])
+        return self.after(number, [(one.params, float(one.value or 0.0)) for one in done])
 
-    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(param_name)
+    @abstractmethod
+    def after(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        """The parameters of trial `number`."""
 
 
 class Peer(Baseline):
@@ -61,14 +49,14 @@ class Peer(Baseline):
         super().__init__(space, seed)
         self._scaled = scaled
 
-    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+    def after(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
         job = {
-            "seed": self.seed * 100_000 + number,
+            "seed": self._seed * 100_000 + number,
             "space": {
                 self._name(p.name): [0.0, 1.0] if self._scaled else [p.low, p.high]
-                for p in self.space.parameters
+                for p in self._space.parameters
             },
-            "defaults": self._told(self.space.defaults()),
+            "defaults": self._told(self._space.defaults()),
             "results": [{"fitness": value, "hyperparameters": self._told(params)} for params, value in done],
         }
         process = _peer_process()
@@ -78,9 +66,9 @@ class Peer(Baseline):
         process.stdin.flush()
         answer = json.loads(process.stdout.readline())
         if self._scaled:
-            genes = [answer[self._name(p.name)] for p in self.space.parameters]
-            return from_units(self.space, np.array(genes))
-        return {p.name: p.nearest(answer[p.name]) for p in self.space.parameters}
+            genes = [answer[self._name(p.name)] for p in self._space.parameters]
+            return from_units(self._space, np.array(genes))
+        return {p.name: p.nearest(answer[p.name]) for p in self._space.parameters}
 
     def _name(self, name: str) -> str:
         """The peer makes whole numbers of some by their names, which a gene is not."""
@@ -89,8 +77,10 @@ class Peer(Baseline):
     def _told(self, params: dict[str, Any]) -> dict[str, float]:
         if not self._scaled:
             return params
-        genes = to_units(self.space, params)
-        return {self._name(p.name): float(gene) for p, gene in zip(self.space.parameters, genes, strict=True)}
+        genes = to_units(self._space, params)
+        return {
+            self._name(p.name): float(gene) for p, gene in zip(self._space.parameters, genes, strict=True)
+        }
 
 
 @functools.cache
@@ -112,15 +102,15 @@ class Classic(Baseline):
     blend crossover (alpha .2), each gene times a lognormal factor with p .5, sigma .2 falling to .1 over 300
     trials; on values and not on genes, in linear ranges."""
 
-    def propose(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
-        rng = np.random.default_rng((self.seed, number))
+    def after(self, number: int, done: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        rng = np.random.default_rng((self._seed, number))
         best = sorted(done, key=lambda one: -one[1])[:9]
         if not best:
-            return self.space.defaults()
-        values = np.array([[params[p.name] for p in self.space.parameters] for params, _ in best], float)
+            return self._space.defaults()
+        values = np.array([[params[p.name] for p in self._space.parameters] for params, _ in best], float)
         fitness = np.array([value for _, value in best])
         share = fitness - fitness.min() + 1e-6
-        low, high = np.array([(p.low, p.high) for p in self.space.parameters]).T
+        low, high = np.array([(p.low, p.high) for p in self._space.parameters]).T
         parents = values[rng.choice(len(best), size=2, p=share / share.sum())]
         blend = rng.uniform(-0.2, 1.2, len(low))
         child = parents[0] + blend * (parents[1] - parents[0])
@@ -129,7 +119,7 @@ class Classic(Baseline):
             0.25, 4.0
         )
         child = np.clip(child * factor, low, high)
-        return {p.name: p.nearest(float(v)) for p, v in zip(self.space.parameters, child, strict=True)}
+        return {p.name: p.nearest(float(v)) for p, v in zip(self._space.parameters, child, strict=True)}
 
 
 def _asha(epochs: int) -> Rule:

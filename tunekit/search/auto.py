@@ -25,8 +25,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr
@@ -36,6 +34,7 @@ from tunekit.search import genetic
 from tunekit.search.gaussian import GaussianProcess, Rows, fit
 from tunekit.search.genetic import History, Result, breed, from_units, is_taken, scatter
 from tunekit.search.space import Space
+from tunekit.search.whole import WholeSampler
 
 THINNED = 150  # rows to fit the model's lengths to, which takes most of the time
 
@@ -58,26 +57,21 @@ class Policy:
     rows: int = 400  # that the model knows at most: its cost grows with their third power
 
 
-class AutoSampler(BaseSampler):
+class AutoSampler(WholeSampler):
     """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
-        self._space, self._seed = space, seed
+        super().__init__(space, seed)
         self._policy = policy or Policy()
         self._choices = np.array([parameter.kind == "choice" for parameter in space.parameters])
         self._history: History | None = None
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
         if self._history is None or self._history.study is not study:
             self._history = History(study, self._space)
         # Not on cores that train: a threaded product of small matrices waits there, ten times as long.
         with threadpool_limits(1):
-            return from_units(self._space, self._proposal(study, trial.number, self._history))
+            return from_units(self._space, self._proposal(study, number, self._history))
 
     def _proposal(self, study: Study, number: int, history: History) -> np.ndarray:
         taken = history.read(number)
@@ -92,11 +86,6 @@ class AutoSampler(BaseSampler):
             if not is_taken(genes, taken):
                 break
         return genes  # a small space may be used up
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
     def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
         """The model, and the results as it sees them: best first, each with its expected value."""

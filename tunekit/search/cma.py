@@ -21,21 +21,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from tunekit.errors import ArgumentError
 from tunekit.search.genetic import Result, from_units, place, result_of, to_units
 from tunekit.search.space import Parameter, Space
+from tunekit.search.whole import WholeSampler
 
 # Of the first step, as a share of the range: the defaults are trusted, not much. On the benchmark above 0.1
 # and 0.2 are much the same, and 0.3, with which most draws of 26 genes leave the space, is a third worse.
 SIGMA = 0.15
 
 
-class CmaSampler(BaseSampler):
+class CmaSampler(WholeSampler):
     """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -46,14 +45,9 @@ class CmaSampler(BaseSampler):
                 + " ".join(f"{name}=..." for name in choices)
                 + " to the command, which fixes them, or use sampler=genetic, gp or tpe"
             )
-        self._space, self._seed = space, seed
+        super().__init__(space, seed)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
         from cmaes import CMA
 
         prior = to_units(self._space, self._space.defaults())
@@ -64,13 +58,8 @@ class CmaSampler(BaseSampler):
         for first in range(0, len(results) - state.population_size + 1, state.population_size):
             ranked = sorted(results[first : first + state.population_size], key=place)
             state.tell([(result.genes, float(rank)) for rank, result in enumerate(ranked)])
-        state.reseed_rng(int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]))
+        state.reseed_rng(int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0]))
         return from_units(self._space, state.ask())
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
     def _results(self, study: Study) -> list[Result]:
         """Of what has ended, by number."""

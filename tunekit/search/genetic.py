@@ -28,12 +28,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.search.space import Parameter, Space, Value
+from tunekit.search.whole import WholeSampler
 
 TRIES = 20  # to find a proposal that is not taken
 
@@ -72,31 +71,20 @@ class Result:
     value: float  # larger is better
 
 
-class GeneticSampler(BaseSampler):
+class GeneticSampler(WholeSampler):
     """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
-        self._space = space
-        self._seed = seed
+        super().__init__(space, seed)
         self._policy = policy or Policy()
         self._history: History | None = None
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
         if self._history is None or self._history.study is not study:
             self._history = History(study, self._space)
-        taken = self._history.read(trial.number)
-        rng = np.random.default_rng((self._seed, trial.number))
+        taken = self._history.read(number)
+        rng = np.random.default_rng((self._seed, number))
         return from_units(self._space, propose(self._space, self._history.ranked, taken, rng, self._policy))
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
 
 class History:

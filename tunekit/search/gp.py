@@ -22,22 +22,22 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from threadpoolctl import threadpool_limits
 
 from tunekit.search.genetic import place, result_of, to_units
 from tunekit.search.space import Space, Value
+from tunekit.search.whole import WholeSampler
 
 START = 10
 
 
-class GaussianProcessSampler(BaseSampler):
+class GaussianProcessSampler(WholeSampler):
     """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._seed = space, seed
+        super().__init__(space, seed)
         self._distributions: dict[str, BaseDistribution] = {
             parameter.name: CategoricalDistribution(parameter.choices)
             if parameter.kind == "choice"
@@ -45,24 +45,14 @@ class GaussianProcessSampler(BaseSampler):
             for parameter in space.parameters
         }
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        seed = int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0])
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
+        seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
         sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=START)
         ours = optuna.create_study(direction="maximize", sampler=sampler)
-        ours.add_trials(self._known(study, trial.number))
+        ours.add_trials(self._known(study, number))
         # Not on cores that train: a threaded product of small matrices waits there, ten times as long.
         with threadpool_limits(1):
             return self._params(ours.ask(self._distributions).params)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
     def _known(self, study: Study, number: int) -> list[FrozenTrial]:
         """All that has ended with a result, and what runs beside `number`."""

@@ -16,25 +16,24 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
 
 from tunekit.errors import ArgumentError
 from tunekit.search.parameter import Parameter, Value
 from tunekit.search.space import Space
+from tunekit.search.whole import WholeSampler
 
 STEPS = 3
 
 Point = tuple[Value, ...]
 
 
-class GridSampler(BaseSampler):
+class GridSampler(WholeSampler):
     """Proposes through `study.ask(fixed_distributions=space.distributions())`, as long as `left`."""
 
     def __init__(self, space: Space, seed: int, steps: int = STEPS) -> None:
-        self._space, self._seed, self._steps = space, seed, steps
+        super().__init__(space, seed)
+        self._steps = steps
         self._names = [parameter.name for parameter in space.parameters]
         self._values = [values(parameter, steps) for parameter in space.parameters]
 
@@ -64,22 +63,12 @@ class GridSampler(BaseSampler):
         taken = self._taken(study)
         return sum(point not in taken for point in self._order)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
         taken = self._taken(study)
         point = next((point for point in self._order if point not in taken), None)
         if point is None:
             raise LookupError("the grid is used up")
         return dict(zip(self._names, point, strict=True))
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
     def _taken(self, study: Study) -> set[Point]:
         """Those that wait in the study have their parameters for later."""

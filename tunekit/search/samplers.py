@@ -22,6 +22,7 @@ from tunekit.search.genetic import GeneticSampler
 from tunekit.search.gp import GaussianProcessSampler
 from tunekit.search.grid import STEPS, GridSampler
 from tunekit.search.space import Space
+from tunekit.search.whole import WholeSampler
 
 
 def make_sampler(name: str, space: Space, seed: int, steps: int = STEPS) -> BaseSampler:
@@ -32,30 +33,16 @@ def make_sampler(name: str, space: Space, seed: int, steps: int = STEPS) -> Base
     return GridSampler(space, seed, steps) if name == "grid" else SAMPLERS[name](space, seed)
 
 
-class RandomSampler(BaseSampler):
+class RandomSampler(WholeSampler):
     """Independent draws, even in each parameter's own scale (Optuna's has no logit)."""
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
-        self._seed = seed
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        rng = np.random.default_rng((self._seed, trial.number))
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self._seed, number))
         units = rng.random(len(self._space.parameters))
         return {
             parameter.name: parameter.from_unit(float(unit))
             for parameter, unit in zip(self._space.parameters, units, strict=True)
         }
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise LookupError(f"{param_name} is not in the search space {self._space.name}")
 
 
 class SeededByTrial(BaseSampler):
