@@ -50,10 +50,8 @@ class Policy:
     rounds: int = 4  # in which the best candidates' neighbours are looked at, too
     climbers: int = 8
     neighbours: int = 64  # a round
-    marks: tuple[float, ...] = (
-        0.25,
-        0.5,
-    )  # shares of the epochs at which the model sees a curve, and its end
+    # The model sees a curve at these shares of the epochs, and where it has come to.
+    marks: tuple[float, ...] = (0.25, 0.5)
     rows: int = 400  # that the model knows at most: its cost grows with their third power
 
 
