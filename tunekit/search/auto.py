@@ -75,7 +75,7 @@ class AutoSampler(WholeSampler):
         taken = history.read(number)
         rng = np.random.default_rng((self._seed, number))
         candidates: Iterable[np.ndarray]
-        if len(history.ranked) < self._policy.start:
+        if len(history.ranked) < self._policy.start or _all_alike(history.ranked):
             candidates = (scatter(self._space, rng, genetic.Policy()) for _ in range(genetic.TRIES))
         else:
             model, ranked = self._learnt(study, number, history)
@@ -180,6 +180,11 @@ def log_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) -> np.
     near = np.log(np.maximum(1 + ratio, 1e-300))
     far = -2 * np.log(np.maximum(-z, 1.0))
     return np.asarray(np.log(deviation) + log_density + np.where(z > -20, near, far))
+
+
+def _all_alike(ranked: Sequence[Result]) -> bool:
+    """Where nothing has learnt anything yet, a model would say: anywhere; the defaults are a better guess."""
+    return all(result.value == ranked[0].value for result in ranked)
 
 
 def _telling(ranked: Sequence[Result], most: int) -> list[Result]:

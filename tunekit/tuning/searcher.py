@@ -49,7 +49,7 @@ class StudySearcher(Searcher):
         self._study, self._space, self._run, self._depot = study, space, run, depot
         self._iterations, self._concurrent = iterations, concurrent
         self._budget, self._control = budget, control
-        self._grid = study.sampler
+        self._sampler = study.sampler
         self._scores = scores(study)
         self.cut_off = 0
         self.unwanted: set[int] = set()  # trials that are to end on request
@@ -68,14 +68,14 @@ class StudySearcher(Searcher):
     def left(self) -> int:
         """Trials still to be handed out. What was added by hand is tried in any case."""
         new = max(0, self._iterations - self._count)
-        if isinstance(self._grid, GridSampler):
-            new = min(new, self._grid.left(self._study) + self._waiting)
+        if isinstance(self._sampler, GridSampler):
+            new = min(new, self._sampler.left(self._study) + self._waiting)
         return len(self._interrupted) + max(new, self._waiting)
 
     @property
     def used_up(self) -> bool:
         """Whether a grid has ended the search before `iterations`."""
-        return isinstance(self._grid, GridSampler) and not self.left and self._count < self._iterations
+        return isinstance(self._sampler, GridSampler) and not self.left and self._count < self._iterations
 
     @property
     def refusal(self) -> str | None:
