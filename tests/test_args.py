@@ -95,7 +95,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"data": ["a.yaml"]}, "data=['a.yaml']: must be text"),
         (
             {"sampler": "genetics"},
-            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, random, grid; "
+            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, priorband, random, grid; "
             "did you mean genetic?",
         ),
         ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, pbt, none"),

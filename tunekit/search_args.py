@@ -59,7 +59,7 @@ class TuneArgs(TrainArgs):
         gt=0,
     )
     space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
+    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "priorband", "random", "grid"] = setting(
         "genetic",
         "search",
         "what chooses the next trial; auto is evolution that a model advises; grid tries all combinations of"

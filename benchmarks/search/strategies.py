@@ -148,4 +148,5 @@ STRATEGIES: dict[str, Strategy] = {
     "auto + asha": _ours("auto", _asha),
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
+    "priorband + asha": _ours("priorband", _asha),
 }

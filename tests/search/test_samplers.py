@@ -1,4 +1,7 @@
-"""cmaes, gp and grid: each depends on the study alone, in whole searches with stopped trials among them."""
+"""Samplers by name: each depends on the study alone, in whole searches with stopped trials among them.
+
+And what is particular to cmaes, gp and grid.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def test_a_search_that_is_cut_goes_on_from_its_journal_as_if_it_had_not_been(
     assert [trial.params for trial in cut] == [trial.params for trial in straight]
 
 
-@pytest.mark.parametrize("name", ["cmaes", "gp", "grid"])
+@pytest.mark.parametrize("name", ["cmaes", "gp", "priorband", "grid"])
 def test_the_seed_decides_and_proposals_are_allowed(name: str) -> None:
     space = space_of(name)
 

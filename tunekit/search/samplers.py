@@ -21,6 +21,7 @@ from tunekit.search.cma import CmaSampler
 from tunekit.search.genetic import GeneticSampler
 from tunekit.search.gp import GaussianProcessSampler
 from tunekit.search.grid import STEPS, GridSampler
+from tunekit.search.priorband import PriorBandSampler
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
 
@@ -96,6 +97,7 @@ SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "tpe": _tpe,
     "cmaes": CmaSampler,
     "gp": GaussianProcessSampler,
+    "priorband": PriorBandSampler,
     "random": RandomSampler,
     "grid": GridSampler,
 }

@@ -21,7 +21,8 @@ from tunekit.search.population import SMALLEST, Population, points
 from tunekit.search.rule import Rule
 from tunekit.search_args import TuneArgs
 
-BEGINNERS = ("auto", "genetic", "cmaes", "random")  # samplers with something to say before there are results
+# Samplers with something to say before there are results.
+BEGINNERS = ("auto", "genetic", "cmaes", "priorband", "random")
 Curves = Mapping[int, Mapping[int, float]]  # trial number -> epoch -> fitness
 
 
