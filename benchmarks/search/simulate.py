@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from tunekit.search.asking import ask
 from tunekit.search.rule import Rule
 from tunekit.search.space import Space
 
@@ -61,7 +62,7 @@ def search(strategy: Strategy, box: Box, slots: int, budget: int, seed: int) -> 
     spent = 0
 
     def start(now: float) -> None:
-        trial = study.ask(box.space.distributions())
+        trial = ask(study, box.space)
         training = box.train(trial.params, seed * 100_000 + trial.number)
         running[trial.number] = _Running(trial, training)
         heapq.heappush(events, (now + training.seconds[0], trial.number))

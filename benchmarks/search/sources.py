@@ -16,6 +16,7 @@ import torch
 from optuna.trial import TrialState
 from table import Table
 
+from tunekit.search.asking import ask
 from tunekit.search.genetic import from_units, reflect, to_units
 from tunekit.search.samplers import make_sampler
 
@@ -99,7 +100,7 @@ class Search(Source):
             )
         if not study.trials:
             study.enqueue_trial(table.space.defaults())
-        params = study.ask(fixed_distributions=distributions).params
+        params = ask(study, table.space).params
         return Job(setting, self.name, 0, params)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import yaml
@@ -13,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tunekit.args import TrainArgs
+from tunekit.search.asking import ask
 from tunekit.search.space import Space, load_space
 
 SPACE = """\
@@ -34,10 +36,17 @@ class TuneFolder:
     study: optuna.Study
     space: Space
 
-    def trial(self, curve: list[float], state: str = "COMPLETE", reason: str = "", lr0: float = 0.01) -> int:
+    def trial(
+        self,
+        curve: list[float],
+        state: str = "COMPLETE",
+        reason: str = "",
+        lr0: float = 0.01,
+        params: dict[str, Any] | None = None,
+    ) -> int:
         """A trial with that fitness per epoch, its folder and its line in the study."""
-        self.study.enqueue_trial({**self.space.defaults(), "lr0": lr0})
-        trial = self.study.ask(self.space.distributions())
+        self.study.enqueue_trial(self.space.completed({"lr0": lr0, **(params or {})}))
+        trial = ask(self.study, self.space)
         folder = self.path / "trials" / str(trial.number)
         (folder / "weights").mkdir(parents=True)
         args = TrainArgs(
@@ -86,7 +95,7 @@ def confirm(folder: TuneFolder, runs: dict[int, list[float | str | None]], **tes
             value = values[place_of_seed]
             if value is None:
                 continue
-            trial = study.ask(folder.space.distributions())
+            trial = ask(study, folder.space)
             weights = place / "trials" / str(trial.number) / "weights"
             weights.mkdir(parents=True)
             for name in ("best.pt", "last.pt"):
@@ -100,10 +109,10 @@ def confirm(folder: TuneFolder, runs: dict[int, list[float | str | None]], **tes
     study.set_user_attr("test", {name.removeprefix("run_"): value for name, value in tests.items()})
 
 
-def new_tune_folder(path: Path, iterations: int = 10) -> TuneFolder:
+def new_tune_folder(path: Path, iterations: int = 10, space: str = SPACE) -> TuneFolder:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.mkdir()
-    (path / "space.yaml").write_text(SPACE)
+    (path / "space.yaml").write_text(space)
     (path / "args.yaml").write_text(f"iterations: {iterations}\n")
     storage = JournalStorage(JournalFileBackend(str(path / "study.journal")))
     study = optuna.create_study(storage=storage, direction="maximize", study_name=path.name)

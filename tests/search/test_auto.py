@@ -14,6 +14,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from tests.search.test_genetic import Score, mixed_space, regret, run, sphere, study_of
+from tunekit.search.asking import ask
 from tunekit.search.auto import AutoSampler, log_improvement
 from tunekit.search.genetic import GeneticSampler, to_units
 from tunekit.search.samplers import RandomSampler
@@ -52,7 +53,7 @@ def curves(sampler: BaseSampler, space: Space, score: Score, trials: int, seed: 
                 trial.report(final - pace * (4 - epoch) / 2, epoch)
             study.tell(trial, final if on else None, TrialState.COMPLETE if on else TrialState.PRUNED)
         if number < trials:
-            running.append(study.ask(space.distributions()))
+            running.append(ask(study, space))
     return study
 
 
@@ -88,7 +89,7 @@ def test_it_learns_from_stopped_trials() -> None:
     space = mixed_space()
     study = study_of(AutoSampler(space, 0), space)
     for _ in range(30):
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         gene = to_units(space, trial.params)[2]
         if trial.number == 0:
             trial.report(0.1, 1)
@@ -112,7 +113,7 @@ def test_while_no_result_differs_it_stays_around_the_defaults() -> None:
 def test_slots_side_by_side_try_different_things() -> None:
     space = load_space("quick")
     study = run(AutoSampler(space, 1), space, sphere(space, 1), 16)
-    together = [to_units(space, study.ask(space.distributions()).params) for _ in range(6)]
+    together = [to_units(space, ask(study, space).params) for _ in range(6)]
     apart = [np.abs(one - other).max() for i, one in enumerate(together) for other in together[:i]]
     assert min(apart) > 0.02
 
@@ -121,7 +122,7 @@ def test_a_lucky_trial_is_not_taken_for_the_best() -> None:
     """One among bad ones had luck, and one more of the good region did not: children are of the latter."""
     space = load_space("quick")
     study = _around(space, sphere(space, 2))
-    proposals = [to_units(space, study.ask(space.distributions()).params) for _ in range(6)]
+    proposals = [to_units(space, ask(study, space).params) for _ in range(6)]
     lucky = to_units(space, study.trials[-7].params)
     best = _optimum(space, 2)
     nearer = [np.abs(one - best).mean() < np.abs(one - lucky).mean() for one in proposals]

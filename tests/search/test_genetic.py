@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from tunekit.search.asking import ask
 from tunekit.search.genetic import (
     GeneticSampler,
     Policy,
@@ -90,7 +91,7 @@ def run(
             else:
                 study.tell(trial, value)
         if number < trials:
-            trial = study.ask(space.distributions())
+            trial = ask(study, space)
             heapq.heappush(running, (clock + rng.uniform(0.5, 2.0), number, trial))
     return study
 
@@ -175,7 +176,7 @@ def test_trials_count_by_how_they_ended() -> None:
     space = mixed_space()
     study = study_of(GeneticSampler(space, 0), space)
     told: dict[str, optuna.Trial] = {
-        key: study.ask(space.distributions()) for key in ("complete", "stopped", "failed", "nan", "runs")
+        key: ask(study, space) for key in ("complete", "stopped", "failed", "nan", "runs")
     }
     for epoch, value in enumerate([0.1, 0.4, 0.3], start=1):
         told["stopped"].report(value, epoch)
@@ -210,12 +211,12 @@ def test_failed_trials_have_no_children() -> None:
     space = mixed_space()
     study = study_of(GeneticSampler(space, 0), space)
     for _ in range(40):
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         if trial.params["optimizer"] == "AdamW":
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, trial.params["mixup"])
-    later = [study.ask(space.distributions()).params["optimizer"] for _ in range(30)]
+    later = [ask(study, space).params["optimizer"] for _ in range(30)]
     assert later.count("AdamW") < 10
 
 
@@ -272,7 +273,7 @@ def test_it_can_minimise() -> None:
     space = mixed_space()
     study = study_of(GeneticSampler(space, 0), space, "minimize")
     for _ in range(40):
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         study.tell(trial, trial.params["mixup"] - trial.params["momentum"])
     assert np.mean([t.value for t in study.trials[-10:]]) < np.mean([t.value for t in study.trials[:10]])
 
@@ -280,7 +281,7 @@ def test_it_can_minimise() -> None:
 def test_no_two_proposals_are_alike_though_none_has_finished() -> None:
     space = load_space("quick")
     study = study_of(GeneticSampler(space, 0), space)
-    genes = [to_units(space, study.ask(space.distributions()).params) for _ in range(200)]
+    genes = [to_units(space, ask(study, space).params) for _ in range(200)]
     assert not any(is_taken(units, np.array(genes[:index])) for index, units in enumerate(genes))
 
 
@@ -303,7 +304,7 @@ def test_the_first_trial_is_what_was_enqueued_and_genes_stay_at_their_defaults_a
     """mixup and the like are off by default: a start must try settings with them off, too."""
     space = load_space("default")
     study = study_of(GeneticSampler(space, 0), space)
-    params = [study.ask(space.distributions()).params for _ in range(8)]
+    params = [ask(study, space).params for _ in range(8)]
     assert params[0] == space.defaults()
     off = np.mean(
         [trial["mixup"] == 0 for trial in params[1:]] + [trial["shear"] == 0 for trial in params[1:]]
@@ -328,7 +329,7 @@ def test_a_search_cut_and_taken_up_from_its_journal_goes_on_the_same(tmp_path: P
 
     def go_on(study: Study, trials: int) -> None:
         for _ in range(trials):
-            trial = study.ask(space.distributions())
+            trial = ask(study, space)
             study.tell(trial, score(to_units(space, trial.params)))
 
     def open_study(name: str) -> Study:

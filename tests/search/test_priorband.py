@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from tests.search.test_genetic import mixed_space, regret, run, study_of
 from tunekit.search.asha import rungs
+from tunekit.search.asking import ask
 from tunekit.search.genetic import to_units
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.priorband import PriorBandSampler, uniform_share
@@ -62,7 +63,7 @@ def test_without_results_it_draws_around_the_defaults_and_sometimes_anywhere() -
     space = mixed_space()
     study = study_of(PriorBandSampler(space, 0), space)
     for _ in range(400):
-        study.ask(space.distributions())
+        ask(study, space)
     genes = genes_of(study, space)
     assert genes.min() >= 0
     assert genes.max() <= 1
@@ -97,7 +98,7 @@ def test_the_incumbent_is_not_followed_before_a_training_was_whole() -> None:
     def late(whole: bool) -> float:
         study = study_of(PriorBandSampler(space, 1), space)
         for number in range(60):
-            trial = study.ask(space.distributions())
+            trial = ask(study, space)
             value = to_units(space, trial.params)[2]
             trial.report(value, 4)
             if whole and number < 30:

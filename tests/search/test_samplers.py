@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from tests.search.test_genetic import mixed_space, regret, run, sphere, study_of
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
+from tunekit.search.asking import ask
 from tunekit.search.cma import CmaSampler
 from tunekit.search.genetic import to_units
 from tunekit.search.grid import GridSampler, even_order, values
@@ -59,7 +60,7 @@ def test_a_search_that_is_cut_goes_on_from_its_journal_as_if_it_had_not_been(
     def go_on(study: Study, until: int) -> None:
         """Trial n ends when n + 3 begins; every third is stopped, every seventh fails."""
         for number in range(len(study.trials), until):
-            trial = study.ask(space.distributions())
+            trial = ask(study, space)
             if number < 3:
                 continue
             past = study.get_trials(deepcopy=False)[number - 3]
@@ -128,13 +129,13 @@ def test_gp_goes_where_it_is_better_though_most_trials_are_stopped() -> None:
         )
     level = float(np.quantile([score(genes) for genes in known], 0.67))
     for genes in known:
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         trial.report(score(genes), 4)
         if score(genes) >= level:
             study.tell(trial, score(genes))
         else:
             study.tell(trial, state=TrialState.PRUNED)
-    proposals = [study.ask(space.distributions()).params for _ in range(3)]  # side by side
+    proposals = [ask(study, space).params for _ in range(3)]  # side by side
     found = [score(to_units(space, params)) for params in proposals]
     assert np.median(found) > np.quantile([score(genes) for genes in known], 0.9)
     assert len({str(params) for params in proposals}) == 3
@@ -143,7 +144,7 @@ def test_gp_goes_where_it_is_better_though_most_trials_are_stopped() -> None:
 def test_cmaes_begins_around_the_defaults() -> None:
     space = load_space("default")
     study = study_of(CmaSampler(space, 0), space)
-    genes = [to_units(space, study.ask(space.distributions()).params) for _ in range(30)]
+    genes = [to_units(space, ask(study, space).params) for _ in range(30)]
     prior = to_units(space, space.defaults())
     inside = (prior > 0.3) & (prior < 0.7)
     assert np.abs(np.mean(genes, axis=0) - prior)[inside].max() < 0.1
@@ -155,7 +156,7 @@ def test_cmaes_learns_from_stopped_trials() -> None:
     space = numbers()
     study = study_of(CmaSampler(space, 0), space)
     for _ in range(80):
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         trial.report(-abs(trial.params["mixup"] - 0.8), 4)
         study.tell(trial, state=TrialState.PRUNED)
     assert np.mean([trial.params["mixup"] for trial in study.trials[-10:]]) == pytest.approx(0.8, abs=0.1)
@@ -166,7 +167,7 @@ def test_cmaes_goes_on_moving_a_whole_number() -> None:
     space = Space("one", (Parameter(name="close_mosaic", kind="int", low=0, high=3, prior=1),))
     study = study_of(CmaSampler(space, 0), space)
     for number in range(120):
-        trial = study.ask(space.distributions())
+        trial = ask(study, space)
         best = 1 if number < 60 else 3
         study.tell(trial, -abs(trial.params["close_mosaic"] - best))
     assert [trial.params["close_mosaic"] for trial in study.trials[-10:]].count(3) >= 5
@@ -213,7 +214,7 @@ def test_the_grid_tries_every_point_once_and_neither_the_defaults_nor_what_was_a
     study.enqueue_trial({"lr0": 0.1, "mixup": 1.0, "close_mosaic": 3})  # a point of the grid
     assert sampler.trials == 9
     assert sampler.left(study) == 7
-    asked = [study.ask(space.distributions()).params for _ in range(9)]
+    asked = [ask(study, space).params for _ in range(9)]
     assert len({tuple(params.values()) for params in asked}) == 9
     assert sampler.left(study) == 0
 
@@ -223,7 +224,7 @@ def test_defaults_that_are_a_point_of_the_grid_count_as_that() -> None:
     sampler = GridSampler(space, 0)
     study = study_of(sampler, space)
     assert sampler.trials == 3
-    assert {study.ask(space.distributions()).params["mixup"] for _ in range(3)} == {0.0, 0.5, 1.0}
+    assert {ask(study, space).params["mixup"] for _ in range(3)} == {0.0, 0.5, 1.0}
 
 
 def test_a_grid_that_is_too_large_is_refused_at_once_with_its_size() -> None:

@@ -18,6 +18,7 @@ from tunekit.args import TrainArgs
 from tunekit.results.confirmation import read_confirmation
 from tunekit.results.run import Run
 from tunekit.results.trials import read_study, read_trials
+from tunekit.search.asking import ask
 from tunekit.search.budget import Budget
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.confirm import Confirming, confirm
@@ -49,7 +50,7 @@ class Search:
 
     def run(self, study) -> None:
         while self.limit and any(trial.state == TrialState.WAITING for trial in study.trials):
-            trial = study.ask(self.folder.space.distributions())
+            trial = ask(study, self.folder.space)
             study.tell(trial, 0.5)
             self.limit -= 1
 

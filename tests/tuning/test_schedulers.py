@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
+from tunekit.search.asking import ask
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import SAMPLERS, make_sampler
 from tunekit.search.space import load_space
@@ -171,7 +172,7 @@ class Search:
 
     def run(self, trials: int) -> None:
         for _ in range(trials):
-            trial = self._study.ask(fixed_distributions=self._space.distributions())
+            trial = ask(self._study, self._space)
             goal = 1 / (1 + abs(math.log10(trial.params["lr0"]) + 2))
             state = TrialState.COMPLETE
             for epoch in range(1, 10):

@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from tunekit.search import genetic
 from tunekit.search.gaussian import GaussianProcess, Rows, fit
-from tunekit.search.genetic import History, Result, breed, from_units, is_taken, scatter
+from tunekit.search.genetic import History, Result, breed, from_units, is_taken, scatter, without_idle
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
 
@@ -56,7 +56,7 @@ class Policy:
 
 
 class AutoSampler(WholeSampler):
-    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+    """Proposes through `asking.ask`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
         super().__init__(space, seed)
@@ -163,7 +163,7 @@ class AutoSampler(WholeSampler):
             if parameter.kind != "float":
                 units = settled[:, gene].tolist()
                 settled[:, gene] = [parameter.to_unit(parameter.from_unit(unit)) for unit in units]
-        return settled
+        return np.stack([without_idle(self._space, genes) for genes in settled])
 
     def _promise(self, model: GaussianProcess, genes: np.ndarray, best: float) -> np.ndarray:
         """(K,) logarithms of the improvement over `best` that is expected of whole trainings."""

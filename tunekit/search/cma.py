@@ -35,7 +35,7 @@ SIGMA = 0.15
 
 
 class CmaSampler(WholeSampler):
-    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+    """Proposes through `asking.ask`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int) -> None:
         choices = [parameter.name for parameter in space.parameters if parameter.kind == "choice"]

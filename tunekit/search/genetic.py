@@ -72,7 +72,7 @@ class Result:
 
 
 class GeneticSampler(WholeSampler):
-    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+    """Proposes through `asking.ask`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int, policy: Policy | None = None) -> None:
         super().__init__(space, seed)
@@ -143,12 +143,25 @@ def result_of(trial: FrozenTrial, genes: np.ndarray, sign: float) -> Result | No
 
 
 def to_units(space: Space, params: Mapping[str, Value]) -> np.ndarray:
-    """(D,) genes; a value that `params` (of an older space) lacks or has outside counts as near as can be."""
+    """(D,) genes; a value that `params` lacks counts as the prior (of an older space's trial, or where a
+    condition is not met), one that is outside as the nearest."""
     return np.array([p.to_unit(p.nearest(params.get(p.name, p.prior))) for p in space.parameters])
 
 
 def from_units(space: Space, genes: np.ndarray) -> dict[str, Value]:
-    return {p.name: p.from_unit(float(gene)) for p, gene in zip(space.parameters, genes, strict=True)}
+    """The parameters of a trial with these genes (D,): those whose condition is not met are none of it."""
+    values = {p.name: p.from_unit(float(gene)) for p, gene in zip(space.parameters, genes, strict=True)}
+    return space.completed(values)
+
+
+def without_idle(space: Space, genes: np.ndarray) -> np.ndarray:
+    """(D,) `genes`, but those that mean nothing, as a condition is not met, at the prior, as `to_units` has
+    them: who differ in nothing else are the same."""
+    if not space.is_conditional:
+        return genes
+    params = from_units(space, genes)
+    prior = to_units(space, {})
+    return np.where([p.name in params for p in space.parameters], genes, prior)
 
 
 def propose(
@@ -290,4 +303,4 @@ def _settle(space: Space, genes: np.ndarray, parent: np.ndarray, chosen: np.ndar
             inside = parameter.low <= int(old) + step <= parameter.high
             value = int(old) + (step if inside else -step)
         settled[gene] = parameter.to_unit(value)
-    return settled
+    return without_idle(space, settled)

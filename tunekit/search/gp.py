@@ -34,7 +34,7 @@ START = 10
 
 
 class GaussianProcessSampler(WholeSampler):
-    """Proposes through `study.ask(fixed_distributions=space.distributions())`; maximises or minimises."""
+    """Proposes through `asking.ask`; maximises or minimises."""
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(space, seed)

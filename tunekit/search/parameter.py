@@ -2,12 +2,14 @@
 
 Samplers see every parameter as a number in [0, 1], even in the parameter's scale (`to_unit`, `from_unit`),
 or as an Optuna distribution. A parameter that cannot be searched is a SpaceError when it is made. Knows
-nothing of files, nor of what the arguments mean.
+nothing of files, nor of what the arguments mean, nor of the other parameters, whose values may decide whether
+it is searched at all.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, cast
@@ -18,15 +20,21 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import Trial
 
 from tunekit.errors import SpaceError
 
 Value = bool | int | float | str
+Condition = tuple[tuple[str, tuple[Value, ...]], ...]
+"""Names of choices, its parents, and which of their values allow it: all have to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A choice has `choices`; the other kinds have `low` and `high` (both included) and `scale`."""
+    """A choice has `choices`; the other kinds have `low` and `high` (both included) and `scale`.
+
+    `when`: it is searched only in trials that meet this.
+    """
 
     name: str
     kind: Literal["float", "int", "choice"]
@@ -35,6 +43,7 @@ class Parameter:
     high: float = 1.0
     scale: Literal["linear", "log", "logit"] = "linear"
     choices: tuple[Value, ...] = ()
+    when: Condition = ()
 
     def __post_init__(self) -> None:
         if self.kind == "choice":
@@ -84,6 +93,15 @@ class Parameter:
                 " widen the range, or set prior: inside it"
             )
 
+    def is_active(self, params: Mapping[str, Value]) -> bool:
+        """Whether it is searched in a trial with `params`, in which those of its parents are that are."""
+        return all(parent in params and params[parent] in values for parent, values in self.when)
+
+    @property
+    def condition(self) -> str:
+        """`when` in words."""
+        return " and ".join(f"{parent} is {' or '.join(map(str, values))}" for parent, values in self.when)
+
     def to_unit(self, value: Value) -> float:
         """`value` in [0, 1]. Each whole number and each choice stands for an equal part of [0, 1] (in its
         scale), and maps to that part's middle, so a uniform draw gives all of them the same chance."""
@@ -131,6 +149,14 @@ class Parameter:
         if self.kind == "int":
             return IntDistribution(int(self.low), int(self.high), log=self.scale == "log")
         return FloatDistribution(self.low, self.high, log=self.scale == "log")
+
+    def suggest(self, trial: Trial) -> Value:
+        """Have Optuna choose its value in `trial`."""
+        if self.kind == "choice":
+            return cast(Value, trial.suggest_categorical(self.name, self.choices))
+        if self.kind == "int":
+            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.scale == "log")
+        return trial.suggest_float(self.name, self.low, self.high, log=self.scale == "log")
 
     @cached_property
     def _ends(self) -> tuple[float, float]:

@@ -26,7 +26,7 @@ SHARE = 4  # one in so many is replaced, by children of as many; a fifth in the 
 SMALLEST = SHARE  # a population
 STEP = 0.1  # of a parameter's range, in its scale: of lr0's four decades that is a factor of 2 up or down
 ANEW = 0.1  # of a child's hyperparameters are drawn anew, so that nothing is out of reach
-# The optimizer's state is the parent's, and so is what decides of what kind it is.
+# The optimizer's state is the parent's, and so is what decides of what kind it is, or whether it is searched.
 INHERITED = ("optimizer",)
 
 Fate = Literal["goes on", "waits", "lost"]
@@ -145,14 +145,21 @@ class Population(Rule):
 
 def explore(space: Space, parent: Mapping[str, Value], child: Child, seed: int) -> dict[str, Any]:
     """Hyperparameters near those of the parent: each moves a step up or down in its own scale, or is drawn
-    anew."""
+    anew. What the parent has not, as a condition is not met, is near the prior if the child has it."""
     chance = np.random.default_rng((seed, child.point, child.loser, 1))
-    return {
-        parameter.name: parent[parameter.name]
-        if parameter.name in INHERITED
-        else _moved(parameter, parent[parameter.name], chance)
-        for parameter in space.parameters
-    }
+    inherited = set(INHERITED)
+    for parameter in reversed(space.parents_first):
+        if parameter.name in inherited:
+            inherited.update(name for name, _ in parameter.when)
+    before = {parameter.name: parent.get(parameter.name, parameter.prior) for parameter in space.parameters}
+    return space.completed(
+        {
+            parameter.name: before[parameter.name]
+            if parameter.name in inherited
+            else _moved(parameter, before[parameter.name], chance)
+            for parameter in space.parameters
+        }
+    )
 
 
 def _moved(parameter: Parameter, value: Value, chance: np.random.Generator) -> Value:

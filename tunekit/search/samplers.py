@@ -7,18 +7,20 @@ SAMPLERS, its word in `TuneArgs.sampler`, a test.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.search.auto import AutoSampler
 from tunekit.search.cma import CmaSampler
-from tunekit.search.genetic import GeneticSampler
+from tunekit.search.genetic import GeneticSampler, from_units
 from tunekit.search.gp import GaussianProcessSampler
 from tunekit.search.grid import STEPS, GridSampler
 from tunekit.search.priorband import PriorBandSampler
@@ -39,11 +41,7 @@ class RandomSampler(WholeSampler):
 
     def propose(self, study: Study, number: int) -> dict[str, Any]:
         rng = np.random.default_rng((self._seed, number))
-        units = rng.random(len(self._space.parameters))
-        return {
-            parameter.name: parameter.from_unit(float(unit))
-            for parameter, unit in zip(self._space.parameters, units, strict=True)
-        }
+        return from_units(self._space, rng.random(len(self._space.parameters)))
 
 
 class SeededByTrial(BaseSampler):
@@ -87,8 +85,15 @@ class SeededByTrial(BaseSampler):
 def _tpe(space: Space, seed: int) -> BaseSampler:
     """Tree-structured Parzen estimator over all parameters at once (multivariate), running trials taken as
     bad ones (constant liar): what Optuna 5 does by itself. Ten random trials come first: fewer leave its
-    density of good trials (a tenth of them) without a second point."""
-    return SeededByTrial(lambda of_trial: TPESampler(n_startup_trials=10, seed=of_trial), seed)
+    density of good trials (a tenth of them) without a second point. With conditions, those parameters at once
+    that trials have together (group)."""
+
+    def make(of_trial: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of group
+            return TPESampler(n_startup_trials=10, seed=of_trial, group=space.is_conditional)
+
+    return SeededByTrial(make, seed)
 
 
 SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {

@@ -4,10 +4,13 @@ A space file is a mapping from the names of training arguments to what they may 
 
     lr0: {range: [1.0e-4, 0.1], scale: log, prior: 0.01}   # scale: linear (when left out), log, logit, int
     optimizer: {choice: [SGD, AdamW], prior: SGD}
+    momentum: {range: [0.6, 0.98], when: {optimizer: [SGD]}}
 
-`prior` is where the search begins: the argument's own default when left out. Names, types, defaults and
-limits come from `tunekit.args`; this file knows nothing else of YOLO, and nothing of Ray. Every fault is a
-SpaceError that names file, line and parameter.
+`prior` is where the search begins: the argument's own default when left out. `when` names choices of the same
+space, and their values with which the parameter is searched. A trial that does not meet it lacks the
+parameter, and what depends on that, and trains with what it would be if nobody searched it. Every fault is a
+SpaceError that names file, line and parameter. Knows nothing of YOLO, but for what the arguments are
+(`spec.py`), and nothing of Ray.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +26,11 @@ import yaml
 from optuna.distributions import BaseDistribution
 
 import tunekit.args
-from tunekit.args import TrainArgs, tunable_names
-from tunekit.checks import build_args, choices
-from tunekit.errors import ArgumentError, SpaceError
+from tunekit.errors import SpaceError
 from tunekit.search.parameter import Parameter, Value
-from tunekit.search_args import TuneArgs
+from tunekit.search.spec import parameter_of
 
 __all__ = ["Parameter", "Space", "Value", "load_space"]
-
-SCALES = ("linear", "log", "logit", "int")
-SPEC_KEYS = ("range", "choice", "scale", "prior")
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,38 @@ class Space:
         for name in names:
             if names.count(name) > 1:
                 raise SpaceError(f"space {self.name}: {name} is in it twice")
+        for parameter in self.parameters:
+            try:
+                _check_condition(parameter, {known.name: known for known in self.parameters})
+            except SpaceError as fault:
+                raise SpaceError(f"space {self.name}: {fault}") from None
+
+    @cached_property
+    def parents_first(self) -> tuple[Parameter, ...]:
+        """The parameters, each after those that its condition names."""
+        waiting, found = list(self.parameters), dict[str, Parameter]()
+        while waiting:
+            ready = next(p for p in waiting if all(parent in found for parent, _ in p.when))
+            waiting.remove(ready)
+            found[ready.name] = ready
+        return tuple(found.values())
+
+    @property
+    def is_conditional(self) -> bool:
+        return any(parameter.when for parameter in self.parameters)
+
+    def completed(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The parameters of a trial that is told `params`: of what they lack the priors, and nothing whose
+        condition is not met."""
+        found: dict[str, Value] = {}
+        for parameter in self.parents_first:
+            if parameter.is_active(found):
+                found[parameter.name] = params.get(parameter.name, parameter.prior)
+        return {p.name: found[p.name] for p in self.parameters if p.name in found}
 
     def defaults(self) -> dict[str, Value]:
         """The priors: what trial 0 runs with."""
-        return {parameter.name: parameter.prior for parameter in self.parameters}
+        return self.completed({})
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
@@ -61,6 +88,18 @@ class Space:
         dropped = set(names)
         kept = tuple(parameter for parameter in self.parameters if parameter.name not in dropped)
         return Space(self.name, kept)
+
+    def given(self, values: Mapping[str, Value]) -> Space:
+        """The space where these arguments have these values in all trials: they leave it, and so do those
+        whose conditions are never met then."""
+        kept: dict[str, Parameter] = {}
+        for parameter in self.parents_first:
+            fixed = {parent: allowed for parent, allowed in parameter.when if parent in values}
+            rest = tuple((parent, allowed) for parent, allowed in parameter.when if parent not in values)
+            met = all(values[parent] in allowed for parent, allowed in fixed.items())
+            if parameter.name not in values and met and all(parent in kept for parent, _ in rest):
+                kept[parameter.name] = replace(parameter, when=rest)
+        return Space(self.name, tuple(kept[p.name] for p in self.parameters if p.name in kept))
 
     def with_priors(self, priors: Mapping[str, Value]) -> Space:
         """The space with other priors; names that are not in the space are none of its business.
@@ -80,6 +119,35 @@ class Space:
         return "".join(_parameter_yaml(parameter) for parameter in self.parameters)
 
 
+def _check_condition(parameter: Parameter, space: Mapping[str, Parameter]) -> None:
+    """SpaceError where its parents are no choices of the `space`, or have no such values, or depend on it."""
+    name = parameter.name
+    for parent, values in parameter.when:
+        if parent not in space:
+            raise SpaceError(
+                f"{name}: when: {parent} is not in the space: add it as a choice, or leave when: out"
+            )
+        if space[parent].kind != "choice":
+            raise SpaceError(f"{name}: when: {parent} is a range: a condition needs a choice: [...]")
+        for value in values:
+            if value not in space[parent].choices:
+                raise SpaceError(
+                    f"{name}: when: {value} is not among the choices of {parent}, "
+                    f"{list(space[parent].choices)}: add it there, or leave it out here"
+                )
+    line, seen = [(name, parent) for parent, _ in parameter.when], {name}
+    while line:
+        below, above = line.pop()
+        if above == name:
+            raise SpaceError(
+                f"{name}: when: it depends on itself, as {below} is searched only with a value of {name}: "
+                "leave one of the conditions out"
+            )
+        if above in space and above not in seen:
+            seen.add(above)
+            line += [(above, parent) for parent, _ in space[above].when]
+
+
 def _parameter_yaml(parameter: Parameter) -> str:
     spec: dict[str, Any]
     if parameter.kind == "choice":
@@ -88,6 +156,8 @@ def _parameter_yaml(parameter: Parameter) -> str:
         ends = [int(end) if parameter.kind == "int" else end for end in (parameter.low, parameter.high)]
         scale = "int" if (parameter.kind, parameter.scale) == ("int", "linear") else parameter.scale
         spec = {"range": ends, "scale": scale, "prior": parameter.prior}
+    if parameter.when:
+        spec["when"] = {parent: list(values) for parent, values in parameter.when}
     flow = yaml.safe_dump(spec, default_flow_style=True, sort_keys=False, width=1000)
     return f"{parameter.name}: {flow}"
 
@@ -127,10 +197,15 @@ def _read_space(path: Path) -> Space:
         try:
             if name in lines:
                 raise SpaceError(f"{name}: is already in line {lines[name]}: drop one of the two")
-            parameters.append(_parameter(name, spec))
+            parameters.append(parameter_of(name, spec))
         except SpaceError as fault:
             raise SpaceError(f"{path}:{line}: {fault}") from None
         lines[name] = line
+    for parameter in parameters:
+        try:
+            _check_condition(parameter, {known.name: known for known in parameters})
+        except SpaceError as fault:
+            raise SpaceError(f"{path}:{lines[parameter.name]}: {fault}") from None
     return Space(path.stem, tuple(parameters))
 
 
@@ -156,95 +231,3 @@ def _entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
 
 def _key(node: yaml.Node) -> str:
     return node.value if isinstance(node, yaml.ScalarNode) else "[...]"
-
-
-def _parameter(name: str, spec: Any) -> Parameter:
-    _check_name(name)
-    if not isinstance(spec, dict):
-        raise SpaceError(
-            f"{name}: write {name}: {{range: [low, high]}} or {name}: {{choice: [...]}}, not {spec!r}"
-        )
-    for key in spec:
-        if key not in SPEC_KEYS:
-            raise SpaceError(f"{name}: unknown key '{key}': {_suggest(str(key), SPEC_KEYS)}")
-    if ("range" in spec) == ("choice" in spec):
-        raise SpaceError(f"{name}: needs either range: [low, high] or choice: [...]")
-    return _choice(name, spec) if "choice" in spec else _range(name, spec)
-
-
-def _check_name(name: str) -> None:
-    if name in tunable_names():
-        return
-    if name in TuneArgs.model_fields:
-        raise SpaceError(
-            f"{name}: is not an argument that can be tuned; give it to the command instead: {name}=..."
-        )
-    raise SpaceError(f"unknown argument '{name}': {_suggest(name, tunable_names())}")
-
-
-def _suggest(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-
-
-def _choice(name: str, spec: dict[str, Any]) -> Parameter:
-    options = spec["choice"]
-    if not isinstance(options, list):
-        raise SpaceError(f"{name}: choice: must be a list like [a, b], not {options!r}")
-    if "scale" in spec:
-        raise SpaceError(f"{name}: a choice has no scale: leave scale: out")
-    default = TrainArgs.model_fields[name].default
-    if "prior" in spec:
-        prior = _checked(name, spec["prior"])
-    elif default in options:
-        prior = default
-    else:
-        raise SpaceError(
-            f"{name}: its default {default!r} is not among the choices {options}:"
-            " add it, or set prior: to one of them"
-        )
-    return Parameter(
-        name=name, kind="choice", choices=tuple(_checked(name, option) for option in options), prior=prior
-    )
-
-
-def _range(name: str, spec: dict[str, Any]) -> Parameter:
-    annotation = TrainArgs.model_fields[name].annotation
-    if name == "batch":  # its fractions mean a share of memory, which differs from machine to machine
-        annotation = int
-    if annotation not in (int, float):
-        words = choices(TuneArgs, name) or ("true", "false")
-        raise SpaceError(f"{name}: has no range; use choice: [{', '.join(words)}]")
-    ends = spec["range"]
-    if not isinstance(ends, list) or len(ends) != 2:
-        raise SpaceError(f"{name}: range: must be [low, high], not {ends!r}")
-    scale = spec.get("scale", "linear")
-    if scale not in SCALES:
-        raise SpaceError(f"{name}: scale: {scale}: {_suggest(str(scale), SCALES)}")
-    if scale == "int" and annotation is not int:
-        raise SpaceError(f"{name}: takes fractions, so scale: int does not fit: use linear, log or logit")
-    low, high = (_number(name, end) for end in ends)
-    prior = _number(name, spec.get("prior", TrainArgs.model_fields[name].default))
-    return Parameter(
-        name=name,
-        kind="int" if annotation is int else "float",
-        low=low,
-        high=high,
-        scale="linear" if scale == "int" else scale,
-        prior=prior,
-    )
-
-
-def _number(name: str, raw: Any) -> Any:
-    """YAML 1.1 takes 1e-5 for a word (it wants 1.0e-5); we take it for the number it is."""
-    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
-        raise SpaceError(f"{name}: {raw!r} is not a number")
-    return _checked(name, raw)
-
-
-def _checked(name: str, raw: Any) -> Any:
-    """`raw` as the argument itself would take it: its type, its limits."""
-    try:
-        return getattr(build_args(TuneArgs, {name: raw}), name)
-    except ArgumentError as fault:
-        raise SpaceError(str(fault)) from None

@@ -1,7 +1,6 @@
 """What samplers that choose all parameters of a space at once have in common.
 
-Such a sampler is asked through `study.ask(fixed_distributions=space.distributions())`, and never for a single
-parameter.
+Such a sampler is asked through `asking.ask`, and never for a single parameter.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class WholeSampler(BaseSampler):
 
     @abstractmethod
     def propose(self, study: Study, number: int) -> dict[str, Any]:
-        """The parameters of trial `number`."""
+        """The parameters of trial `number`; who asks takes those whose conditions are met."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space.distributions()

@@ -19,6 +19,7 @@ from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from tunekit.control import Control
+from tunekit.search.asking import ask
 from tunekit.search.budget import Budget
 from tunekit.search.grid import GridSampler
 from tunekit.search.space import Space
@@ -140,7 +141,7 @@ class StudySearcher(Searcher):
         return {"number": trial.number, "params": trial.params}
 
     def _new_trial(self) -> Trial:
-        trial = self._study.ask(fixed_distributions=self._space.distributions())
+        trial = ask(self._study, self._space)
         self._count += 1
         self._waiting = max(0, self._waiting - 1)
         self._told[trial.number] = {}
