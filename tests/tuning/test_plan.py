@@ -40,6 +40,40 @@ def test_given_arguments_leave_the_space_and_it_is_said():
     assert any("lr0=0.02" in note for note in plan.notes)
 
 
+CONDITIONAL = """
+momentum: {range: [0.5, 0.95], when: {optimizer: SGD}, prior: 0.6}
+lr0: {range: [0.005, 0.1], when: {cos_lr: true}}
+optimizer: {choice: [SGD, AdamW], prior: AdamW}
+cos_lr: {choice: [true, false], prior: true, when: {optimizer: SGD}}
+mosaic: {range: [0.0, 1.0]}
+"""
+
+
+def test_a_trial_that_lacks_a_parameter_trains_with_what_it_is_if_nobody_searches_it(tmp_path):
+    plan = plan_of(space_of(tmp_path, CONDITIONAL))
+    assert plan.space.defaults() == {"optimizer": "AdamW", "mosaic": 1.0}
+    first = plan.trial_args(plan.space.defaults())
+    assert (first.optimizer, first.momentum, first.cos_lr) == ("AdamW", plan.base.momentum, False)
+    assert first.lr0 == plan.base.lr0 < 0.005
+    assert not any("outside" in note for note in plan.notes), "lr0 is none of trial 0's"
+    sgd = plan.trial_args(plan.space.completed({"optimizer": "SGD"}))
+    assert (sgd.momentum, sgd.cos_lr, sgd.lr0) == (0.6, True, 0.005)
+
+
+def test_what_is_searched_only_with_other_values_than_the_given_leaves_the_space_and_it_is_said(tmp_path):
+    space = space_of(tmp_path, CONDITIONAL)
+    plan = plan_of(space, optimizer="AdamW")
+    assert set(plan.space.defaults()) == {"mosaic"}
+    assert plan.notes[0] == (
+        "given, so not searched: optimizer=AdamW; nor, as that is so: momentum, lr0, cos_lr"
+    )
+    plan = plan_of(space, optimizer="SGD")
+    assert set(plan.space.defaults()) == {"mosaic", "momentum", "lr0", "cos_lr"}
+    assert plan.notes[0] == "given, so not searched: optimizer=SGD"
+    with pytest.raises(SpaceError, match="nothing to tune is left"):
+        plan_of(space, optimizer="AdamW", mosaic=0.5)
+
+
 def test_the_searchs_hours_are_not_a_trials():
     plan = plan_of(load_space("quick"), time=2.0)
     assert plan.trial_args(plan.space.defaults()).time is None

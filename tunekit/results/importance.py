@@ -25,6 +25,10 @@ evaluator says when the scores are shuffled:
     was given: a hill that explains a tenth of what was unexplained. So one that has such an effect, over the
     values that were tried, is said to have none once in twenty times.
   - "unclear": neither.
+
+A parameter that trials lack, as its condition is not met, is judged by the others: where it is missing it
+stands at values drawn from theirs. At one fixed value it would tell which trials meet the condition, and take
+the credit for that.
 """
 
 from __future__ import annotations
@@ -86,10 +90,10 @@ def importances(
     scores = _scores(rows)
     if len(rows) < ENOUGH or complete < ENOUGH_COMPLETE or np.ptp(scores) == 0:
         return []
-    genes = np.stack([to_units(space, row.params) for row in rows])
+    genes, has = _genes(rows, space, seed)
     evaluator = _Evaluator(genes, space)
     importance = evaluator(scores, seed)
-    verdicts, chance = _verdicts(evaluator, genes, scores, importance, space, seed, draws)
+    verdicts, chance = _verdicts(evaluator, genes, has, scores, importance, space, seed, draws)
     whole = max(float(importance.sum()), 1e-9)
     places = _places(evaluator, scores, seed, draws // 3)
     found = [
@@ -99,11 +103,22 @@ def importances(
             float(chance[index]) / whole,
             (int(places[0, index]), int(places[1, index])),
             verdicts[index],
-            _bound(parameter, genes[:, index], scores, 2 * len(space.parameters)),
+            _bound(parameter, genes[has[:, index], index], scores[has[:, index]], 2 * len(space.parameters)),
         )
         for index, parameter in enumerate(space.parameters)
     ]
     return sorted(found, key=lambda row: -row.importance)
+
+
+def _genes(rows: Sequence[TrialRow], space: Space, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) genes, and whether the trial has the parameter: where it has not, that of one that has."""
+    genes = np.stack([to_units(space, row.params) for row in rows])
+    has = np.array([[not p.when or p.name in row.params for p in space.parameters] for row in rows])
+    rng = np.random.default_rng((seed, 3))
+    for index in np.flatnonzero(~has.all(axis=0) & has.any(axis=0)):
+        lacking = ~has[:, index]
+        genes[lacking, index] = rng.choice(genes[~lacking, index], lacking.sum())
+    return genes, has
 
 
 def _scores(rows: Sequence[TrialRow]) -> np.ndarray:
@@ -166,6 +181,7 @@ class _Evaluator:
 def _verdicts(
     evaluator: _Evaluator,
     genes: np.ndarray,
+    has: np.ndarray,
     scores: np.ndarray,
     importance: np.ndarray,
     space: Space,
@@ -195,8 +211,9 @@ def _verdicts(
     if mattered.all():
         return ["mattered"] * width, chance
     planted = [
-        ((evaluator(explained + _with_effect(rng, genes, rest, index, space), draw) - centre) / spread)[index]
+        ((evaluator(explained + effect, draw) - centre) / spread)[index]
         for draw, index in enumerate(rng.choice(np.flatnonzero(~mattered), draws))
+        for effect in [_with_effect(rng, genes[:, index], has[:, index], rest, space.parameters[index])]
     ]
     low = np.sort(planted)[int(LEVEL * draws)]
     verdicts: list[Verdict] = [
@@ -221,15 +238,14 @@ def _explained(genes: np.ndarray, scores: np.ndarray, by: np.ndarray, space: Spa
 
 
 def _with_effect(
-    rng: np.random.Generator, genes: np.ndarray, rest: np.ndarray, index: int, space: Space
+    rng: np.random.Generator, gene: np.ndarray, has: np.ndarray, rest: np.ndarray, parameter: Parameter
 ) -> np.ndarray:
-    """(N,) `rest` shuffled, but PLANTED of its variance is the parameter's."""
-    parameter, gene = space.parameters[index], genes[:, index]
+    """(N,) `rest` shuffled, but in trials that have the parameter PLANTED of its variance is of that."""
     if parameter.kind == "choice":
         effect = rng.normal(size=len(parameter.choices))[(gene * len(parameter.choices)).astype(int)]
     else:
         effect = -((gene - rng.random()) ** 2)
-    effect = (effect - effect.mean()) / max(effect.std(), 1e-9)
+    effect = np.where(has, effect - effect.mean(), 0.0) / max(effect.std(), 1e-9)
     share = math.sqrt(1 - PLANTED), math.sqrt(PLANTED) * rest.std()
     return np.asarray(share[0] * rng.permutation(rest) + share[1] * effect)
 
@@ -252,7 +268,7 @@ def _bound(parameter: Parameter, genes: np.ndarray, scores: np.ndarray, tests: i
     How many of the best would be there by chance is hypergeometric; Bonferroni's bound over all `tests`. That
     many trials, good and bad, lie where the search began is thus no reason.
     """
-    if parameter.kind == "choice":
+    if parameter.kind == "choice" or len(genes) < ENOUGH:
         return ""
     count = max(math.ceil(ELITE * len(genes)), LEAST_ELITE)
     best = np.argsort(-scores, kind="stable")[:count]

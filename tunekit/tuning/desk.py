@@ -84,7 +84,6 @@ class Desk:
         return f"trial {number} ends with the epoch that it is in"
 
     def _add(self, given: dict[str, Value]) -> str:
-        params: dict[str, Any] = self._space.defaults()
         known = {parameter.name: parameter for parameter in self._space.parameters}
         for name, value in given.items():
             if name not in known:
@@ -96,7 +95,12 @@ class Desk:
                     f"{name}={value} is outside of the search space; the nearest in it is "
                     f"{known[name].nearest(value)}"
                 )
-            params[name] = value
+        params: dict[str, Any] = self._space.completed(given)
+        for name in given:
+            if name not in params:
+                raise ArgumentError(
+                    f"{name} is searched only where {known[name].condition}: give that, too, or leave it out"
+                )
         if self._searcher.refusal is not None:
             raise ArgumentError(self._searcher.refusal)
         number = self._searcher.add(params)

@@ -1,7 +1,8 @@
 """What a tune will run, decided before anything runs: TuneArgs, space and data in, a Plan out.
 
 Trial 0 is the defaults: exactly what `tunekit train` would do with the same arguments. Arguments the user
-gave by name are fixed and leave the space. Pure: reads no files, starts nothing.
+gave by name are fixed and leave the space, and so does what is searched only with other values of theirs.
+Pure: reads no files, starts nothing.
 """
 
 from __future__ import annotations
@@ -44,10 +45,13 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
                 f"every parameter of the space {space.name} is given a value ({', '.join(fixed)}), so "
                 "nothing is left to tune: leave some of them out"
             )
-        notes.append(
-            "given, so not searched: " + ", ".join(f"{name}={getattr(args, name)}" for name in fixed)
-        )
-        space = space.without(fixed)
+        values = {name: getattr(args, name) for name in fixed}
+        left = space.given(values)
+        note = "given, so not searched: " + ", ".join(f"{name}={value}" for name, value in values.items())
+        kept = [*fixed, *(parameter.name for parameter in left.parameters)]
+        idle = [parameter.name for parameter in space.parameters if parameter.name not in kept]
+        notes.append(note + (f"; nor, as that is so: {', '.join(idle)}" if idle else ""))
+        space = left
 
     searched = [parameter.name for parameter in space.parameters]
     if args.cache == "gpu" and (args.copy_paste > 0 or "copy_paste" in searched):
@@ -91,22 +95,24 @@ def _resolved(base: TrainArgs, space: Space, given: set[str], nc: int, images: i
 def _with_base_priors(plan: Plan) -> Plan:
     """The search begins at `base`, unless the space names a prior of its own or `base` is outside of it."""
     priors: dict[str, Value] = {}
-    notes = list(plan.notes)
+    moved: dict[str, str] = {}
     for parameter in plan.space.parameters:
         if parameter.prior != TrainArgs.model_fields[parameter.name].default:
             continue
         value = getattr(plan.base, parameter.name)
         nearest = parameter.nearest(value)
         if nearest != value:
-            notes.append(
+            moved[parameter.name] = (
                 f"{parameter.name}={value} is outside of the space {plan.space.name}: trial 0 runs with "
                 f"{nearest}"
             )
         priors[parameter.name] = nearest
     try:
         space = plan.space.with_priors(priors)
-        plan = Plan(plan.base, space, tuple(notes))
-        plan.trial_args(space.defaults())
+        defaults = space.defaults()
+        notes = [note for name, note in moved.items() if name in defaults]
+        plan = Plan(plan.base, space, (*plan.notes, *notes))
+        plan.trial_args(defaults)
     except ArgumentError as fault:
         raise SpaceError(
             f"the defaults of the space {plan.space.name} cannot be trained with: {fault}"
