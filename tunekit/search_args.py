@@ -68,6 +68,12 @@ class TuneArgs(TrainArgs):
     steps: int = arg(
         3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2
     )
+    warm_start: OptionalStr = setting(
+        None,
+        "search",
+        "the folder of an earlier search, or several with commas between them, on whatever data: their best"
+        " settings, three in all, are tried first after the defaults",
+    )
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = setting(
         "asha",
         "search",
@@ -191,6 +197,15 @@ class TuneArgs(TrainArgs):
         sampler = info.data.get("sampler")
         if sampler not in ("grid", None) and value != cls.model_fields["steps"].default:
             raise ValueError(f"sampler={sampler} has no use for it: leave it out")
+        return value
+
+    @field_validator("warm_start")
+    @classmethod
+    def _earlier_searches(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("sampler") == "grid":
+            raise ValueError("sampler=grid tries every combination, whatever is known: leave it out")
+        if value is not None and not value.replace(",", "").strip():
+            raise ValueError("give the folder of a search, such as runs/tune/first")
         return value
 
     @field_validator("optimizer", mode="before")

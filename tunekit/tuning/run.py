@@ -6,6 +6,7 @@ that must survive is in the run folder; a resume is a new Ray Tuner seeded from 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -28,6 +29,7 @@ from tunekit.search.budget import Budget
 from tunekit.search.grid import GridSampler
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import load_space
+from tunekit.search.warm import Start
 from tunekit.search_args import TuneArgs
 from tunekit.training.distributed import check_together
 from tunekit.tuning.answer import answer, as_typed
@@ -43,6 +45,7 @@ from tunekit.tuning.sitting import Sitting
 from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
+from tunekit.tuning.warm import warm_starts
 
 BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
 CHANGEABLE_ON_RESUME = (
@@ -89,6 +92,10 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         project = Path(args.project) if folder is None else folder.parent
         check_nodes(args, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
+    starts: list[Start] = []
+    if folder is None and args.warm_start is not None:
+        starts, note = warm_starts(args.warm_start, plan.space, args.iterations)
+        plan = replace(plan, notes=(*plan.notes, note))
     scheduler = make_scheduler(args, plan.base, budget)
     sampler = make_sampler(args.sampler, plan.space, args.seed, args.steps)
     if isinstance(sampler, GridSampler):
@@ -100,7 +107,7 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     with lock_run(folder):
         _write_call(folder, args, plan)
         if new:
-            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint())
+            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint(), starts)
         else:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())

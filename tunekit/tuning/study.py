@@ -1,14 +1,16 @@
 """The search's one record: an Optuna study in <run>/study.journal, written by the driver alone.
 
-Trial states there: WAITING (the defaults, enqueued), RUNNING (also when a killed search left it so), COMPLETE
-(value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness by epoch, from 1.
-User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, and place, from 1: the
-order in which they ended. A time would not tell it, as clocks are set.
+Trial states there: WAITING (the defaults and what a warm start takes, enqueued), RUNNING (also when a killed
+search left it so), COMPLETE (value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness
+by epoch, from 1.
+User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, taken_from (of a warm
+start: a trial of an earlier search), and place, from 1: the order in which they ended. A time would not tell
+it, as clocks are set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,31 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.errors import RunFolderError
 from tunekit.results.trials import JOURNAL
-from tunekit.tuning.journal import Journal
+from tunekit.search.warm import Start
+from tunekit.tuning.journal import Journal, together
 
 DATA_KEY = "data"
+TAKEN_FROM = "taken_from"
 
 
-def create_study(run: Path, sampler: BaseSampler, defaults: dict[str, Any], data: dict[str, Any]) -> Study:
-    """A new study whose trial 0 is `defaults`; `data` says what its scores were measured on."""
+def create_study(
+    run: Path,
+    sampler: BaseSampler,
+    defaults: dict[str, Any],
+    data: dict[str, Any],
+    starts: Sequence[Start] = (),
+) -> Study:
+    """A new study of trial 0, `defaults`, and `starts`; `data` says what its scores are measured on."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with writes(run):
         study = optuna.create_study(
             storage=_storage(run), study_name=run.name, direction="maximize", sampler=sampler
         )
-        study.set_user_attr(DATA_KEY, data)
-        study.enqueue_trial(defaults)
+        with together(study):
+            study.set_user_attr(DATA_KEY, data)
+            study.enqueue_trial(defaults)
+            for start in starts:
+                study.enqueue_trial(dict(start.params), user_attrs={TAKEN_FROM: start.source})
     return study
 
 
