@@ -9,6 +9,7 @@ import yaml
 
 from tests.results.tune_folder import new_tune_folder
 from tests.search.conditional import conditional_space
+from tests.tuning import test_population
 from tests.tuning.test_confirm import Search as Confirmed
 from tests.tuning.test_confirm import done
 from tests.tuning.test_run import place, search  # noqa: F401 - place: a fixture
@@ -85,6 +86,19 @@ def test_a_confirmation_runs_settings_again_with_what_they_had(tmp_path, monkeyp
     runs, _ = read_study(folder.path / "confirm/study.journal")
     assert [run.params for run in runs[:2]] == [trial.params for trial in folder.study.trials]
     assert "momentum" not in runs[0].params
+
+
+def test_the_trials_of_a_population_and_their_children_have_what_their_choices_allow(tmp_path, monkeypatch):
+    space = conditional_space()
+    monkeypatch.setattr(test_population, "load_space", lambda name: space)
+    trials = test_population.Search(tmp_path / "run").run().study.trials
+    children = [trial for trial in trials if "origin" in trial.user_attrs]
+    assert len(children) == 6
+    assert {trial.params["optimizer"] for trial in trials} == {"SGD", "AdamW"}
+    assert all(trial.params == space.completed(trial.params) for trial in trials)
+    for child in children:
+        parent = trials[child.user_attrs["origin"][0]]
+        assert child.params["optimizer"] == parent.params["optimizer"]
 
 
 def test_a_real_search_trains_with_what_it_says(shared_ray, place):  # noqa: F811
