@@ -141,8 +141,8 @@ def sources(scale: float) -> list[Source]:
 
     searches = [
         Search(f"{sampler}-{seed}", count(60), sampler, seed)
-        for sampler in ("genetic", "tpe")
-        for seed in range(4)
+        for sampler, seeds in (("genetic", 3), ("tpe", 2), ("auto", 3))
+        for seed in range(seeds)
     ]
     return [
         Defaults("defaults", count(20)),
