@@ -263,5 +263,5 @@ def test_choices_and_limits_are_there_to_be_shown() -> None:
 
 def test_what_can_be_tuned_is_a_training_argument_without_folders_or_machine() -> None:
     names = tunable_names()
-    assert {"lr0", "mosaic", "optimizer", "batch"} <= set(names) <= set(TrainArgs.model_fields)
+    assert {"lr0", "mosaic", "optimizer", "batch", "model"} <= set(names) <= set(TrainArgs.model_fields)
     assert not {"data", "epochs", "project", "seed", "device", "amp"} & set(names)

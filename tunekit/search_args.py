@@ -58,7 +58,9 @@ class TuneArgs(TrainArgs):
         " search has them anew: what it took before does not count, nor does the confirmation after it",
         gt=0,
     )
-    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
+    space: str = setting(
+        "default", "search", "a search space: default, quick, augment, scales (with the model) or your own YAML"
+    )
     sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "random", "grid"] = setting(
         "genetic",
         "search",

@@ -53,6 +53,10 @@ class Space:
         """The priors: what trial 0 runs with."""
         return {parameter.name: parameter.prior for parameter in self.parameters}
 
+    def options(self, name: str) -> tuple[Value, ...]:
+        """The choices that the space has for `name`; () where it has none."""
+        return next((p.choices for p in self.parameters if p.name == name), ())
+
     def distributions(self) -> dict[str, BaseDistribution]:
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
 
@@ -93,7 +97,7 @@ def _parameter_yaml(parameter: Parameter) -> str:
 
 
 def load_space(space: str) -> Space:
-    """The shipped space of that name (default, quick, augment), or the one in that YAML file."""
+    """The shipped space of that name (default, quick, augment, scales), or the one in that YAML file."""
     folder = _shipped_folder()
     if space in (shipped := sorted(file.stem for file in folder.glob("*.yaml"))):
         return _read_space(folder / f"{space}.yaml")
@@ -213,7 +217,7 @@ def _range(name: str, spec: dict[str, Any]) -> Parameter:
     if name == "batch":  # its fractions mean a share of memory, which differs from machine to machine
         annotation = int
     if annotation not in (int, float):
-        words = choices(TuneArgs, name) or ("true", "false")
+        words = choices(TuneArgs, name) or (("true", "false") if annotation is bool else ("...",))
         raise SpaceError(f"{name}: has no range; use choice: [{', '.join(words)}]")
     ends = spec["range"]
     if not isinstance(ends, list) or len(ends) != 2:

@@ -28,6 +28,11 @@ class Plan:
     space: Space
     notes: tuple[str, ...] = ()
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that trials may have."""
+        return tuple(map(str, self.space.options("model"))) or (self.base.model,)
+
     def trial_args(self, params: dict[str, Value]) -> TrainArgs:
         """The arguments that a trial with `params` trains with."""
         return build_args(TrainArgs, {**self.base.model_dump(), **params})
@@ -50,6 +55,11 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
         space = space.without(fixed)
 
     searched = [parameter.name for parameter in space.parameters]
+    if args.scheduler == "pbt" and "model" in searched:
+        raise ArgumentError(
+            "scheduler=pbt lets a trial go on from another one's weights, which another model cannot: give "
+            "model=, so that it is not searched, or choose another scheduler"
+        )
     if args.cache == "gpu" and (args.copy_paste > 0 or "copy_paste" in searched):
         raise ArgumentError(
             "cache=gpu has no copy_paste: give copy_paste=0, so that it is not searched, or choose cache=disk"

@@ -44,6 +44,7 @@ from tunekit.tuning.storage import Storage
 from tunekit.tuning.study import check_same_data, create_study, handed_out, open_study
 from tunekit.tuning.survey import Survey, survey_data
 
+SPACE = "space.yaml"
 BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
 CHANGEABLE_ON_RESUME = (
     "iterations",
@@ -82,12 +83,14 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     machine = available()
     slots = plan_slots(args, machine)
     check_together(args, slots.device, slots.workers)
-    check_model(args.model, args.pretrained)
+    models = _models(args, folder)
+    for model in models:
+        check_model(model, args.pretrained)
     data = survey_data(args)
     storage = _storage(args)
     if ray.is_initialized():
         project = Path(args.project) if folder is None else folder.parent
-        check_nodes(args, data, probe_of(project, storage))
+        check_nodes(args, models, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     scheduler = make_scheduler(args, plan.base, budget)
     sampler = make_sampler(args.sampler, plan.space, args.seed, args.steps)
@@ -95,7 +98,7 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         sampler.check_room(args.iterations)
     new = folder is None
     if folder is None:
-        folder = _new_folder(args, storage)
+        folder = _new_folder(args, plan, storage)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
@@ -114,6 +117,14 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     return Run(folder)
 
 
+def _models(args: TuneArgs, folder: Path | None) -> tuple[str, ...]:
+    """Those that trials may have: known before the plan is, as all are checked before anything runs."""
+    if folder is None and "model" in args.model_fields_set:
+        return (args.model,)
+    space = load_space(args.space if folder is None else str(folder / SPACE))
+    return tuple(map(str, space.options("model"))) or (args.model,)
+
+
 def _storage(args: TuneArgs) -> Storage | None:
     """Where trials are kept, if not in the run folder; found to be usable from here."""
     if args.storage is None:
@@ -124,11 +135,12 @@ def _storage(args: TuneArgs) -> Storage | None:
     return storage
 
 
-def _new_folder(args: TuneArgs, storage: Storage | None) -> Path:
+def _new_folder(args: TuneArgs, plan: Plan, storage: Storage | None) -> Path:
     def taken(name: str) -> bool:
         return storage is not None and in_use(storage, name, args.exist_ok)
 
-    name = run_name(args.name, args.model, args.data)
+    model = plan.space.name if len(plan.models) > 1 else args.model
+    name = run_name(args.name, model, args.data)
     return new_run_folder(args.project, name, args.exist_ok, taken)
 
 
@@ -157,12 +169,12 @@ def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
         "cache": args.cache,
     }
     base = build_args(TrainArgs, {**recorded, **here}, where=str(folder / BASE))
-    return Plan(base, load_space(str(folder / "space.yaml")))
+    return Plan(base, load_space(str(folder / SPACE)))
 
 
 def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
     """What a resume reads. args.yaml comes last: with it the folder is a run."""
-    write_text(folder / "space.yaml", plan.space.to_yaml())
+    write_text(folder / SPACE, plan.space.to_yaml())
     write_text(folder / BASE, yaml.safe_dump(plan.base.model_dump(), sort_keys=False))
     call = args.model_copy(update={"resume": None})
     write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
@@ -171,8 +183,8 @@ def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
 def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Survey, study: Study) -> str:
     lines = [data.problems] if data.problems else []
     lines.append(
-        f"{plan.base.model} on {plan.base.data}: {data.training} training and {data.validation} validation "
-        f"images, {len(data.names)} classes"
+        f"{' or '.join(plan.models)} on {plan.base.data}: {data.training} training and {data.validation} "
+        f"validation images, {len(data.names)} classes"
     )
     lines += plan.notes
     over = sum(trial.state.is_finished() for trial in handed_out(study))
