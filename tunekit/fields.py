@@ -35,6 +35,14 @@ def layers(value: Any) -> Any:
     return value
 
 
+def words(value: Any) -> Any:
+    """`a,b` of the command line, `[a, b]` of YAML or a list."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    parts = (part.strip(" '\"") for part in str(value).strip("[]() ").split(","))
+    return tuple(part for part in parts if part)
+
+
 def devices(value: Any) -> Any:
     """`device=[0, 1]` of a notebook is `device=0,1` of the command line."""
     if isinstance(value, list | tuple):

@@ -21,6 +21,7 @@ from tunekit.search.cma import CmaSampler
 from tunekit.search.genetic import GeneticSampler
 from tunekit.search.gp import GaussianProcessSampler
 from tunekit.search.grid import STEPS, GridSampler
+from tunekit.search.nsga2 import Nsga2Sampler
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
 
@@ -96,6 +97,7 @@ SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "tpe": _tpe,
     "cmaes": CmaSampler,
     "gp": GaussianProcessSampler,
+    "nsga2": Nsga2Sampler,
     "random": RandomSampler,
     "grid": GridSampler,
 }

@@ -6,7 +6,7 @@ gave by name are fixed and leave the space. Pure: reads no files, starts nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunekit.args import TrainArgs
@@ -22,11 +22,13 @@ NOT_A_TRIALS = ("project", "name", "exist_ok", "resume", "plots", "verbose", "ti
 
 @dataclass(frozen=True)
 class Plan:
-    """`base`: the arguments of every trial, before its own parameters. `notes`: what the user should know."""
+    """`base`: the arguments of every trial, before its own parameters. `notes`: what the user should know.
+    `costs`: what of a trained model is to be measured (evaluation/cost.py)."""
 
     base: TrainArgs
     space: Space
     notes: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -60,6 +62,11 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
             "scheduler=pbt lets a trial go on from another one's weights, which another model cannot: give "
             "model=, so that it is not searched, or choose another scheduler"
         )
+    if args.costs and "model" not in searched:
+        raise ArgumentError(
+            f"objectives={','.join(args.objectives)}: all trials have the same model here, and so the same "
+            f"{' and '.join(args.costs)}: let the space choose the model, as space=scales does"
+        )
     if args.cache == "gpu" and (args.copy_paste > 0 or "copy_paste" in searched):
         raise ArgumentError(
             "cache=gpu has no copy_paste: give copy_paste=0, so that it is not searched, or choose cache=disk"
@@ -74,7 +81,7 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
     if args.optimizer is None:
         base, note = _resolved(base, space, given, nc, images)
         notes.append(note)
-    return _with_base_priors(Plan(base, space, tuple(notes)))
+    return _with_base_priors(Plan(base, space, tuple(notes), args.costs))
 
 
 def _resolved(base: TrainArgs, space: Space, given: set[str], nc: int, images: int) -> tuple[TrainArgs, str]:
@@ -114,9 +121,8 @@ def _with_base_priors(plan: Plan) -> Plan:
             )
         priors[parameter.name] = nearest
     try:
-        space = plan.space.with_priors(priors)
-        plan = Plan(plan.base, space, tuple(notes))
-        plan.trial_args(space.defaults())
+        plan = replace(plan, space=plan.space.with_priors(priors), notes=tuple(notes))
+        plan.trial_args(plan.space.defaults())
     except ArgumentError as fault:
         raise SpaceError(
             f"the defaults of the space {plan.space.name} cannot be trained with: {fault}"

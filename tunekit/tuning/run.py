@@ -7,6 +7,7 @@ that must survive is in the run folder; a resume is a new Ray Tuner seeded from 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
@@ -103,7 +104,7 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     with lock_run(folder):
         _write_call(folder, args, plan)
         if new:
-            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint())
+            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint(), plan.costs)
         else:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
@@ -168,8 +169,20 @@ def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
         "lanes": args.lanes,
         "cache": args.cache,
     }
+    if "latency" in args.costs:
+        _check_same_machine(folder, recorded, here)
     base = build_args(TrainArgs, {**recorded, **here}, where=str(folder / BASE))
-    return Plan(base, load_space(str(folder / SPACE)))
+    return Plan(base, load_space(str(folder / SPACE)), costs=args.costs)
+
+
+def _check_same_machine(folder: Path, recorded: dict[str, Any], here: dict[str, Any]) -> None:
+    """RunFolderError where a latency would be another one than when the run began."""
+    for name in ("device", "threads"):
+        if recorded[name] != here[name]:
+            raise RunFolderError(
+                f"resume={folder}: latencies were measured with {name}={recorded[name]}, and with "
+                f"{name}={here[name]} they cannot be compared: give {name}={recorded[name]}, or begin anew"
+            )
 
 
 def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
@@ -191,8 +204,9 @@ def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Surve
     limits = [f"{name}={getattr(args, name):g}" for name in ("stop", "time") if getattr(args, name)]
     trials = f"{args.iterations} trials" + (f" at most ({', '.join(limits)})" if limits else "")
     trials += f" of {plan.base.epochs} epochs" + (f" ({over} done before)" if over else "")
+    against = f" for {' against '.join(args.objectives)}" if plan.costs else ""
     lines.append(
-        f"{trials}, {slots}; {args.sampler} over {len(plan.space.parameters)} hyperparameters, "
+        f"{trials}, {slots}; {args.sampler} over {len(plan.space.parameters)} hyperparameters{against}, "
         f"{args.scheduler} -> {as_typed(folder)}"
     )
     return "\n".join(lines)

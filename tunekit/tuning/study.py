@@ -1,22 +1,25 @@
 """The search's one record: an Optuna study in <run>/study.journal, written by the driver alone.
 
 Trial states there: WAITING (the defaults, enqueued), RUNNING (also when a killed search left it so), COMPLETE
-(value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness by epoch, from 1.
-User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, and place, from 1: the
-order in which they ended. A time would not tell it, as clocks are set.
+(values: its best epoch's fitness, then its costs where these are objectives, too), PRUNED, FAIL. Intermediate
+values are fitness by epoch, from 1. User attributes of a trial: reason, epochs, seconds, metrics (results.csv
+names), costs, note, and place, from 1: the order in which they ended. A time would not tell it, as clocks are
+set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.errors import RunFolderError
@@ -26,13 +29,27 @@ from tunekit.tuning.journal import Journal
 DATA_KEY = "data"
 
 
-def create_study(run: Path, sampler: BaseSampler, defaults: dict[str, Any], data: dict[str, Any]) -> Study:
-    """A new study whose trial 0 is `defaults`; `data` says what its scores were measured on."""
+def create_study(
+    run: Path,
+    sampler: BaseSampler,
+    defaults: dict[str, Any],
+    data: dict[str, Any],
+    costs: Sequence[str] = (),
+) -> Study:
+    """A new study whose trial 0 is `defaults`; `data` says what its scores were measured on. `costs`: its
+    objectives beside the fitness."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with writes(run):
         study = optuna.create_study(
-            storage=_storage(run), study_name=run.name, direction="maximize", sampler=sampler
+            storage=_storage(run),
+            study_name=run.name,
+            directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
+            sampler=sampler,
         )
+        if costs:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names(["fitness", *costs])  # for Optuna's dashboard
         study.set_user_attr(DATA_KEY, data)
         study.enqueue_trial(defaults)
     return study
