@@ -95,7 +95,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"data": ["a.yaml"]}, "data=['a.yaml']: must be text"),
         (
             {"sampler": "genetics"},
-            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, random, grid; "
+            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, nsga2, random, grid; "
             "did you mean genetic?",
         ),
         ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, pbt, none"),
@@ -105,6 +105,35 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         (
             {"scheduler": "median", "reduction": "4"},
             "reduction=4: scheduler=median has no use for it: leave it out",
+        ),
+        (
+            {"objectives": "fitness,latncy"},
+            "objectives=latncy: must be one of fitness, parameters, gflops, latency; did you mean latency?",
+        ),
+        ({"objectives": "latency"}, "objectives=latency: fitness comes first: objectives=fitness,latency"),
+        ({"objectives": "fitness,gflops,gflops"}, "objectives=fitness,gflops,gflops: gflops is in it twice"),
+        (
+            {"objectives": "fitness,gflops,latency,parameters"},
+            "objectives=fitness,gflops,latency,parameters: at most 3: with more, hardly a trial is worse than"
+            " another",
+        ),
+        ({"objectives": 5}, "objectives=5: must be one of fitness, parameters, gflops, latency"),
+        (
+            {"objectives": "fitness,latency", "sampler": "tpe"},
+            "sampler=tpe: it is for one objective; for several take nsga2, random or grid",
+        ),
+        (
+            {"objectives": "fitness,latency", "scheduler": "asha"},
+            "scheduler=asha: it stops trials by their fitness, and so the small models: leave it out with"
+            " several objectives",
+        ),
+        (
+            {"objectives": "fitness,latency", "confirm": "3"},
+            "confirm=3: it compares trials by their fitness: leave it out with several objectives",
+        ),
+        (
+            {"objectives": "fitness,latency", "stop": "5"},
+            "stop=5: it looks for a better fitness: leave it out with several objectives",
         ),
         ({"time": "0"}, "time=0: must be above 0"),
         ({"time": "soon"}, "time=soon: must be a number, above 0"),
@@ -265,3 +294,14 @@ def test_what_can_be_tuned_is_a_training_argument_without_folders_or_machine() -
     names = tunable_names()
     assert {"lr0", "mosaic", "optimizer", "batch", "model"} <= set(names) <= set(TrainArgs.model_fields)
     assert not {"data", "epochs", "project", "seed", "device", "amp"} & set(names)
+
+
+def test_with_several_objectives_other_choices_are_the_defaults() -> None:
+    one = build_args(TuneArgs, {"objectives": "fitness"})
+    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("genetic", "asha", 3, ())
+    for written in ("fitness,latency", "[fitness, latency]", ["fitness", "latency"], ("fitness", "latency")):
+        two = build_args(TuneArgs, {"objectives": written})
+        assert (two.sampler, two.scheduler, two.fresh_seeds, two.costs) == ("nsga2", "none", 0, ("latency",))
+        assert build_args(TuneArgs, two.model_dump()) == two
+    assert build_args(TuneArgs, {"objectives": "fitness,gflops", "sampler": "grid"}).sampler == "grid"
+    assert build_args(TuneArgs, {"sampler": "nsga2"}).scheduler == "asha"

@@ -101,3 +101,11 @@ def test_a_population_cannot_change_its_model():
     with pytest.raises(ArgumentError, match=r"scheduler=pbt lets a trial go on .* give model="):
         plan_of(load_space("scales"), scheduler="pbt")
     assert plan_of(load_space("scales"), scheduler="pbt", model="yolo11n.yaml").models == ("yolo11n.yaml",)
+
+
+def test_what_the_model_decides_is_no_objective_where_all_trials_have_one_model():
+    assert plan_of(load_space("scales"), objectives=("fitness", "latency")).costs == ("latency",)
+    told = r"all trials have the same model here, and so the same gflops and latency: let the space choose"
+    for space, given in (("quick", {}), ("scales", {"model": "yolo11n.yaml"})):
+        with pytest.raises(ArgumentError, match=told):
+            plan_of(load_space(space), objectives=("fitness", "gflops", "latency"), **given)

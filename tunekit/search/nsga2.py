@@ -14,13 +14,14 @@ randomness comes from (seed, trial number): a search that was cut goes on as if 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.search.genetic import TRIES, Policy, from_units, is_taken, reflect, scatter, to_units
 from tunekit.search.pareto import dominates
@@ -56,6 +57,13 @@ class Nsga2Sampler(NSGAIISampler):
             if not is_taken(genes, taken):
                 break
         return from_units(self._space, genes)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Nobody was asked for the defaults, nor for what was added by hand: those join here."""
+        self.get_trial_generation(study, trial)
+        super().after_trial(study, trial, state, values)
 
     def _child(self, study: Study, parents: list[FrozenTrial], rng: np.random.Generator) -> np.ndarray:
         signs = [1.0 if way == StudyDirection.MAXIMIZE else -1.0 for way in study.directions]
