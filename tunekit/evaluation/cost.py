@@ -24,8 +24,8 @@ from tunekit.models.build import DetectionModel
 from tunekit.models.fuse import fused
 
 DIGITS = 4  # of a figure
-WARM_UP = 5  # passes: memory is asked for, kernels are chosen
-LEAST, MOST, SECONDS = 20, 200, 1.0  # passes that are timed: as many as fit into the time, within these
+WARM_UP = 3  # passes: memory is asked for, kernels are chosen
+LEAST, MOST, SECONDS = 10, 200, 1.0  # passes that are timed: as many as fit into the time, within these
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunekit.atomic import write_text
-from tunekit.results.trials import TrialRow
+from tunekit.results.trials import TrialRow, place
 from tunekit.search.pareto import undominated
 
 TABLE = "pareto.csv"
@@ -38,7 +38,7 @@ def front(trials: Sequence[TrialRow], costs: Sequence[str] | None = None) -> lis
     names = known[0].costs if costs is None else costs
     worth = np.array([[row.fitness, *(-row.costs[name] for name in names)] for row in known], dtype=float)
     found = [row for row, among in zip(known, undominated(worth), strict=True) if among]
-    return sorted(found, key=lambda row: (-(row.fitness or 0.0), row.number))
+    return sorted(found, key=place, reverse=True)
 
 
 def write_pareto(run_dir: Path, trials: Sequence[TrialRow]) -> None:

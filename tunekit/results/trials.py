@@ -75,10 +75,11 @@ def trials_of(study: Study) -> list[TrialRow]:
 def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
     """The highest fitness among the finished; of equal ones that with lower costs, then the earlier."""
     ranked = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
-    return max(ranked, key=_place, default=None)
+    return max(ranked, key=place, default=None)
 
 
-def _place(row: TrialRow) -> tuple[float | None, list[float], int]:
+def place(row: TrialRow) -> tuple[float | None, list[float], int]:
+    """What is largest in the best."""
     return row.fitness, [-cost for cost in row.costs.values()], -row.number
 
 
