@@ -51,6 +51,11 @@ def test_with_three_objectives_a_trial_needs_to_be_best_in_one_trade() -> None:
     assert [trial.number for trial in front(rows, ("latency",))] == [0, 3]
 
 
+def test_a_trial_that_failed_at_its_very_end_is_on_no_front() -> None:
+    lost = TrialRow(1, "FAIL", None, {"model": "a.yaml"}, costs={"latency": 1.0})
+    assert [trial.number for trial in front([row(0, 0.5, 9), lost])] == [0]
+
+
 def test_a_search_for_the_fitness_alone_has_no_front(tmp_path: Path) -> None:
     run = typical_tune_folder(tmp_path / "run").path
     trials = write_results(run)
