@@ -70,7 +70,8 @@ def test_a_verbs_help_shows_each_argument_with_its_default(verb: str) -> None:
     for name, field in ARGUMENTS[verb].model_fields.items():
         assert name in rows
         if field.default is not None and not field.is_required():
-            assert str(field.default) in rows[name]
+            default = field.default
+            assert (",".join(default) if isinstance(default, tuple) else str(default)) in rows[name]
 
 
 def test_help_shows_choices_ranges_docs_and_what_can_be_searched() -> None:
