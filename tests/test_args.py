@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tunekit.args import Arguments, TrainArgs, ValArgs, tunable_names
 from tunekit.checks import build_args, choices, limits
 from tunekit.errors import ArgumentError
-from tunekit.search_args import ARGUMENTS, TuneArgs
+from tunekit.search_args import TuneArgs
+from tunekit.verb_args import ARGUMENTS
 
 BATCHES = "must be a whole number from 1, or -1 or a share below 1 of the GPU's memory"
 EVERY_ARGUMENT = [(verb, name) for verb, kind in ARGUMENTS.items() for name in kind.model_fields]
@@ -95,7 +96,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         ({"data": ["a.yaml"]}, "data=['a.yaml']: must be text"),
         (
             {"sampler": "genetics"},
-            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, priorband, random, grid; "
+            "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, priorband, nsga2, random, grid; "
             "did you mean genetic?",
         ),
         ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, pbt, none"),
@@ -105,6 +106,35 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
         (
             {"scheduler": "median", "reduction": "4"},
             "reduction=4: scheduler=median has no use for it: leave it out",
+        ),
+        (
+            {"objectives": "fitness,latncy"},
+            "objectives=latncy: must be one of fitness, parameters, gflops, latency; did you mean latency?",
+        ),
+        ({"objectives": "latency"}, "objectives=latency: fitness comes first: objectives=fitness,latency"),
+        ({"objectives": "fitness,gflops,gflops"}, "objectives=fitness,gflops,gflops: gflops is in it twice"),
+        (
+            {"objectives": "fitness,gflops,latency,parameters"},
+            "objectives=fitness,gflops,latency,parameters: at most 3: with more, hardly a trial is worse than"
+            " another",
+        ),
+        ({"objectives": 5}, "objectives=5: must be one of fitness, parameters, gflops, latency"),
+        (
+            {"objectives": "fitness,latency", "sampler": "tpe"},
+            "sampler=tpe: it is for one objective; for several take nsga2, random or grid",
+        ),
+        (
+            {"objectives": "fitness,latency", "scheduler": "asha"},
+            "scheduler=asha: it stops trials by their fitness, and so the small models: leave it out with"
+            " several objectives",
+        ),
+        (
+            {"objectives": "fitness,latency", "confirm": "3"},
+            "confirm=3: it compares trials by their fitness: leave it out with several objectives",
+        ),
+        (
+            {"objectives": "fitness,latency", "stop": "5"},
+            "stop=5: it looks for a better fitness: leave it out with several objectives",
         ),
         ({"time": "0"}, "time=0: must be above 0"),
         ({"time": "soon"}, "time=soon: must be a number, above 0"),
@@ -263,5 +293,16 @@ def test_choices_and_limits_are_there_to_be_shown() -> None:
 
 def test_what_can_be_tuned_is_a_training_argument_without_folders_or_machine() -> None:
     names = tunable_names()
-    assert {"lr0", "mosaic", "optimizer", "batch"} <= set(names) <= set(TrainArgs.model_fields)
+    assert {"lr0", "mosaic", "optimizer", "batch", "model"} <= set(names) <= set(TrainArgs.model_fields)
     assert not {"data", "epochs", "project", "seed", "device", "amp"} & set(names)
+
+
+def test_with_several_objectives_other_choices_are_the_defaults() -> None:
+    one = build_args(TuneArgs, {"objectives": "fitness"})
+    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("genetic", "asha", 3, ())
+    for written in ("fitness,latency", "[fitness, latency]", ["fitness", "latency"], ("fitness", "latency")):
+        two = build_args(TuneArgs, {"objectives": written})
+        assert (two.sampler, two.scheduler, two.fresh_seeds, two.costs) == ("nsga2", "none", 0, ("latency",))
+        assert build_args(TuneArgs, two.model_dump()) == two
+    assert build_args(TuneArgs, {"objectives": "fitness,gflops", "sampler": "grid"}).sampler == "grid"
+    assert build_args(TuneArgs, {"sampler": "nsga2"}).scheduler == "asha"

@@ -14,7 +14,8 @@ import tunekit
 from tunekit import cli, verbs
 from tunekit.args import TrainArgs
 from tunekit.errors import ArgumentError
-from tunekit.search_args import ARGUMENTS, TuneArgs
+from tunekit.search_args import TuneArgs
+from tunekit.verb_args import ARGUMENTS
 from tunekit.words import parse
 
 Completed = subprocess.CompletedProcess[str]
@@ -70,7 +71,8 @@ def test_a_verbs_help_shows_each_argument_with_its_default(verb: str) -> None:
     for name, field in ARGUMENTS[verb].model_fields.items():
         assert name in rows
         if field.default is not None and not field.is_required():
-            assert str(field.default) in rows[name]
+            default = field.default
+            assert (",".join(default) if isinstance(default, tuple) else str(default)) in rows[name]
 
 
 def test_help_shows_choices_ranges_docs_and_what_can_be_searched() -> None:

@@ -18,7 +18,7 @@ import yaml
 
 from tests.slurm import Slurm, end
 from tests.tuning.test_run import TINY
-from tunekit.search_args import SubmitArgs
+from tunekit.verb_args import SubmitArgs
 from tunekit.verbs import arguments
 from tunekit.words import parse
 

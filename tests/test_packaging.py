@@ -126,7 +126,7 @@ import tunekit
 from tunekit.data.digits import handwriting
 from tunekit.models.build import load_spec
 from tunekit.search.space import load_space
-spaces = {name: len(load_space(name).parameters) for name in ("default", "quick", "augment")}
+spaces = {name: len(load_space(name).parameters) for name in ("default", "quick", "augment", "scales")}
 models = [load_spec(name).scale for name in ("yolo11p.yaml", "yolo11n.yaml", "yolov8s.yaml")]
 digits = sum(len(handwriting(split)[1]) for split in ("train", "val", "test"))
 print(json.dumps([tunekit.__file__, spaces, models, digits]))

@@ -45,7 +45,10 @@ def small(command: str) -> list[str]:
         words = [f"{name}={size}" if word.startswith(f"{name}=") else word for word in words]
     if words[0] in ("tune", "train") and "resume=" not in command and "cfg=" not in command:
         words += ["fraction=0.05", "threads=1"]
-        if not any(word.startswith("model=") and ("p.yaml" in word or ".pt" in word) for word in words):
+        searched = any(word.startswith("objectives=") for word in words)  # then the space has small ones, too
+        if not searched and not any(
+            word.startswith("model=") and ("p.yaml" in word or ".pt" in word) for word in words
+        ):
             words = [word for word in words if not word.startswith("model=")] + ["model=yolo11p.yaml"]
     return words
 

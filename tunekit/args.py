@@ -75,7 +75,10 @@ class TrainArgs(ModelAndDataArgs):
     )
 
     model: str = setting(
-        "yolo11n.yaml", "train", "a model YAML (yolo11n.yaml, yolov8s.yaml, your own) or a checkpoint"
+        "yolo11n.yaml",
+        "train",
+        "a model YAML (yolo11n.yaml, yolov8s.yaml, your own) or a checkpoint",
+        tunable=True,
     )
     data: str = setting("digits", "data", "a data-set YAML, or digits: the embedded handwritten digits")
     epochs: int = arg(100, "train", "passes over the training images", ge=1)

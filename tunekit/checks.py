@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tunekit.args import OTHER_TASKS, Arguments, TrainArgs
 from tunekit.errors import ArgumentError
-from tunekit.search_args import ARGUMENTS
+from tunekit.verb_args import ARGUMENTS
 
 # What YOLO users type and we name otherwise.
 OTHER_NAMES = {"lr": "lr0", "batch_size": "batch", "img_size": "imgsz"}

@@ -1,6 +1,6 @@
 """Kinds of arguments: how a field is declared, and how what people type becomes its value.
 
-Used by args.py and search_args.py alone; knows no argument by name.
+Used by args.py, search_args.py and verb_args.py alone; knows no argument by name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ def layers(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(int(word) if str(word).isdigit() else word for word in value)
     return value
+
+
+def words(value: Any) -> Any:
+    """`a,b` of the command line, `[a, b]` of YAML or a list."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    parts = (part.strip(" '\"") for part in str(value).strip("[]() ").split(","))
+    return tuple(part for part in parts if part)
 
 
 def devices(value: Any) -> Any:

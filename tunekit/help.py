@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tunekit.args import Arguments
 from tunekit.checks import choices, limits
-from tunekit.search_args import ARGUMENTS
+from tunekit.verb_args import ARGUMENTS
 from tunekit.verbs import VERBS
 
 # The order in which the groups are shown, with what they hold.
@@ -92,6 +92,8 @@ def _row(kind: type[Arguments], name: str, searched: bool) -> tuple[str, str, st
     mark = " *" if searched and _extra(kind, name)["tunable"] else ""
     if field.is_required():
         default = "(needed)"
+    elif isinstance(field.default, tuple):
+        default = ",".join(field.default)
     else:
         default = "-" if field.default is None else str(field.default)
     return name + mark, default, _allowed(kind, name), field.description or ""

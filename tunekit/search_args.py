@@ -1,17 +1,12 @@
-"""Every argument of the verbs that search, and of those that speak to a search: as in args.py, each one once.
-
-`ARGUMENTS` has all verbs, with the model of their arguments.
-"""
+"""Every argument of `tunekit tune`: as in args.py, each one once."""
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationInfo, create_model, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
-from tunekit.args import OPTIMIZERS, Arguments, TrainArgs, ValArgs, tunable_names
+from tunekit.args import OPTIMIZERS, TrainArgs
 from tunekit.fields import (
     OptionalFloat,
     OptionalInt,
@@ -20,6 +15,7 @@ from tunekit.fields import (
     none_if_word,
     reachable,
     setting,
+    words,
 )
 
 WHY_NOT_IN_A_SEARCH = {
@@ -37,6 +33,19 @@ WITHOUT = {  # schedulers that an argument is not for
     "interval": ("asha", "hyperband", "median", "none"),
     "stop": ("pbt",),
     "finalists": ("pbt",),
+}
+
+SAMPLERS = ("auto", "genetic", "tpe", "cmaes", "gp", "priorband", "nsga2", "random", "grid")
+OBJECTIVES = ("fitness", "parameters", "gflops", "latency")
+MOST_OBJECTIVES = 3
+# What is left out means this where there are several objectives; anything else looks at the fitness alone.
+FOR_SEVERAL: dict[str, Any] = {"sampler": "nsga2", "scheduler": "none", "confirm": 0}
+SAMPLERS_FOR_SEVERAL = ("nsga2", "random", "grid")
+WHY_NOT_FOR_SEVERAL = {
+    "scheduler": "it stops trials by their fitness, and so the small models",
+    "confirm": "it compares trials by their fitness",
+    "finalists": "they are the best by their fitness",
+    "stop": "it looks for a better fitness",
 }
 
 CONFIRMED_FROM = 30  # iterations; a shorter search is a look
@@ -58,12 +67,25 @@ class TuneArgs(TrainArgs):
         " search has them anew: what it took before does not count, nor does the confirmation after it",
         gt=0,
     )
-    space: str = setting("default", "search", "a search space: default, quick, augment or your own YAML")
-    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "priorband", "random", "grid"] = setting(
-        "genetic",
+    space: str = setting(
+        "default",
         "search",
-        "what chooses the next trial; auto is evolution that a model advises; grid tries all combinations of"
-        " `steps` values of each hyperparameter",
+        "a search space: default, quick, augment, scales (quick, and the model) or your own YAML",
+    )
+    objectives: Annotated[tuple[Literal[OBJECTIVES], ...], BeforeValidator(words)] = setting(  # type: ignore[valid-type]
+        OBJECTIVES[:1],
+        "search",
+        "what is searched for: fitness, and up to two costs that are to be low, which the model decides:"
+        " parameters (millions), gflops (at imgsz), latency (ms an image at batch 1, on the trial's device)",
+    )
+    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "priorband", "nsga2", "random", "grid"] = (
+        setting(
+            "genetic",
+            "search",
+            "what chooses the next trial; auto is evolution that a model advises; nsga2 is for several"
+            " objectives, and the default there; grid tries all combinations of `steps` values of each"
+            " hyperparameter",
+        )
     )
     steps: int = arg(
         3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2
@@ -78,7 +100,7 @@ class TuneArgs(TrainArgs):
         "asha",
         "search",
         "what stops trials that are losing; pbt trains them all side by side instead, and replaces the worst"
-        " quarter by children of the best, again and again",
+        " quarter by children of the best, again and again; with several objectives there is none",
     )
     confirm: OptionalInt = arg(
         None,
@@ -141,6 +163,43 @@ class TuneArgs(TrainArgs):
     project: str = setting("runs/tune", "output", "folder that holds the runs")
     plots: bool = setting(True, "output", "draw the search's plots; trials draw none")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out_with_several_objectives(cls, given: Any) -> Any:
+        several = isinstance(given, dict) and len(words(given.get("objectives", ""))) > 1
+        return {**FOR_SEVERAL, **given} if several else given
+
+    @field_validator("objectives")
+    @classmethod
+    def _fitness_and_costs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value[:1] != OBJECTIVES[:1]:
+            raise ValueError(
+                f"fitness comes first: objectives={','.join(dict.fromkeys(('fitness', *value)))}"
+            )
+        twice = next((word for word in value if value.count(word) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is in it twice")
+        if len(value) > MOST_OBJECTIVES:
+            raise ValueError(f"at most {MOST_OBJECTIVES}: with more, hardly a trial is worse than another")
+        return value
+
+    @field_validator("sampler")
+    @classmethod
+    def _for_several_objectives(cls, value: str, info: ValidationInfo) -> str:
+        if len(info.data.get("objectives", ())) > 1 and value not in SAMPLERS_FOR_SEVERAL:
+            *others, last = SAMPLERS_FOR_SEVERAL
+            raise ValueError(f"it is for one objective; for several take {', '.join(others)} or {last}")
+        return value
+
+    @field_validator(*WHY_NOT_FOR_SEVERAL)
+    @classmethod
+    def _not_for_several_objectives(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        allowed = FOR_SEVERAL.get(name, cls.model_fields[name].default)
+        if len(info.data.get("objectives", ())) > 1 and value != allowed:
+            raise ValueError(f"{WHY_NOT_FOR_SEVERAL[name]}: leave it out with several objectives")
+        return value
+
     @field_validator("batch")
     @classmethod
     def _one_batch_for_all(cls, value: float) -> float:
@@ -185,6 +244,11 @@ class TuneArgs(TrainArgs):
         return value
 
     @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives beside the fitness."""
+        return self.objectives[1:]
+
+    @property
     def fresh_seeds(self) -> int:
         """How many the confirmation takes; 0: there is none."""
         if self.confirm is not None:
@@ -218,56 +282,3 @@ class TuneArgs(TrainArgs):
                 + ", ".join(OPTIMIZERS)
             )
         return value
-
-
-class SubmitArgs(Arguments):
-    """Arguments of `tunekit submit`."""
-
-    address: OptionalStr = setting(
-        None, "job", "the dashboard of a Ray cluster: http://HOST:8265; RAY_API_SERVER_ADDRESS when left out"
-    )
-    job: OptionalStr = setting(
-        None, "job", "the command to run there, without `tunekit`; on the command line its words just follow"
-    )
-    attach: OptionalStr = setting(None, "job", "a job's id: say what it says")
-    stop: OptionalStr = setting(None, "job", "a job's id: ask it to stop; a search can be resumed")
-    name: OptionalStr = setting(None, "job", "the new job's id; chosen by Ray when left out")
-    follow: bool = setting(True, "job", "stay until the job ends, and say what it says")
-    working_dir: str = setting(".", "job", "the folder that goes along, but for what .gitignore leaves out")
-    max_size: float = arg(100.0, "job", "MB that may go along", gt=0)
-
-
-class RunArgs(Arguments):
-    """Arguments of `tunekit status`, and what the other verbs that speak to a search share with it."""
-
-    run: OptionalStr = setting(
-        None, "run", "the search's folder, such as runs/tune/first; the latest in runs/tune when left out"
-    )
-
-
-class StopArgs(RunArgs):
-    """Arguments of `tunekit stop`."""
-
-    trial: OptionalInt = arg(None, "run", "the trial to stop; the whole search when left out", ge=0)
-
-
-def _left_out(field: FieldInfo) -> tuple[Any, FieldInfo]:
-    """The same argument, but None when it is not given."""
-    field = copy(field)
-    field.default = None
-    return field.annotation, field
-
-
-_CANDIDATE: dict[str, Any] = {name: _left_out(TrainArgs.model_fields[name]) for name in tunable_names()}
-AddArgs: type[RunArgs] = create_model("AddArgs", __base__=RunArgs, **_CANDIDATE)
-"""Arguments of `tunekit add`: hyperparameters, each None where it is left out."""
-
-ARGUMENTS: dict[str, type[Arguments]] = {
-    "tune": TuneArgs,
-    "train": TrainArgs,
-    "val": ValArgs,
-    "status": RunArgs,
-    "stop": StopArgs,
-    "add": AddArgs,
-    "submit": SubmitArgs,
-}

@@ -72,7 +72,7 @@ def arguments(name: str, settings: Mapping[str, Any]) -> Arguments:
     """A verb's validated arguments. Raises ArgumentError."""
     from tunekit.cfg import read_cfg
     from tunekit.checks import build_args
-    from tunekit.search_args import ARGUMENTS
+    from tunekit.verb_args import ARGUMENTS
 
     given = {key: value for key, value in settings.items() if key != "cfg"}
     from_file = read_cfg(settings["cfg"]) if "cfg" in settings else {}

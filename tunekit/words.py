@@ -39,7 +39,7 @@ def _split_at_verb(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _not_a_setting(verb: str, word: str, name: str) -> str:
-    from tunekit.search_args import ARGUMENTS
+    from tunekit.verb_args import ARGUMENTS
 
     names = [*ARGUMENTS[verb].model_fields, "cfg"]
     if word in VERBS:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.parameter import Parameter
 from tunekit.search.space import Space, load_space
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from table import Table
 
 from tunekit.search.asking import ask
-from tunekit.search.genetic import from_units, reflect, to_units
+from tunekit.search.genes import from_units, reflect, to_units
 from tunekit.search.samplers import make_sampler
 
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from simulate import Strategy
 
 from tunekit.search.asha import Asha, default_grace, rungs
-from tunekit.search.genetic import from_units, to_units
+from tunekit.search.genes import from_units, to_units
 from tunekit.search.rule import Rule
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import Space

@@ -35,7 +35,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from table import CPU, Table
 from tasks import HERE, TASKS, plan_of
 
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.space import Space
 
 SHAPES = 5  # of curves

@@ -14,7 +14,7 @@ from tunekit.results.plots import scatter_figure, write_plots
 from tunekit.results.run import Run
 from tunekit.results.store import write_results
 from tunekit.results.trials import TrialRow
-from tunekit.search.genetic import from_units
+from tunekit.search.genes import from_units
 from tunekit.search.space import Parameter, Space
 
 WRITTEN = """\

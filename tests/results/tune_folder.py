@@ -22,6 +22,7 @@ lr0: {range: [1.0e-5, 0.1], scale: log, prior: 0.01}
 close_mosaic: {range: [0, 20], scale: int, prior: 10}
 optimizer: {choice: [SGD, AdamW], prior: SGD}
 """
+SPACE_WITH_MODELS = SPACE + "model: {choice: [yolo11n.yaml, yolo11s.yaml]}\n"
 COLUMNS = (
     "epoch,time,train/box_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),"
     "metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,val/cls_loss,val/dfl_loss,lr,seconds,images_per_second"
@@ -43,6 +44,7 @@ class TuneFolder:
         reason: str = "",
         lr0: float = 0.01,
         params: dict[str, Any] | None = None,
+        costs: dict[str, float] | None = None,
     ) -> int:
         """A trial with that fitness per epoch, its folder and its line in the study."""
         self.study.enqueue_trial(self.space.completed({"lr0": lr0, **(params or {})}))
@@ -55,7 +57,7 @@ class TuneFolder:
         (folder / "args.yaml").write_text(yaml.safe_dump(args.model_dump(), sort_keys=False))
         lines = [COLUMNS]
         for epoch, fitness in enumerate(curve, start=1):
-            trial.report(fitness, epoch)
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, fitness)
             lines.append(",".join(map(repr, [epoch, *[fitness] * 14])))
             for name in ("best.pt", "last.pt"):
                 (folder / "weights" / name).write_bytes(f"{name} of trial {trial.number}".encode())
@@ -68,8 +70,11 @@ class TuneFolder:
         trial.set_user_attr("seconds", 1.5 * len(curve))
         if reason:
             trial.set_user_attr("reason", reason)
+        if costs:
+            trial.set_user_attr("costs", costs)
         if state != "RUNNING":
-            self.study.tell(trial, max(curve) if state == "COMPLETE" else None, state=TrialState[state])
+            values = [max(curve), *(costs or {}).values()] if state == "COMPLETE" else None
+            self.study.tell(trial, values, state=TrialState[state])
         return trial.number
 
     def files(self) -> dict[str, bytes]:
@@ -109,13 +114,15 @@ def confirm(folder: TuneFolder, runs: dict[int, list[float | str | None]], **tes
     study.set_user_attr("test", {name.removeprefix("run_"): value for name, value in tests.items()})
 
 
-def new_tune_folder(path: Path, iterations: int = 10, space: str = SPACE) -> TuneFolder:
+def new_tune_folder(path: Path, iterations: int = 10, space: str = SPACE, costs: int = 0) -> TuneFolder:
+    """`costs`: objectives beside the fitness."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.mkdir()
-    (path / "space.yaml").write_text(space)
+    (path / "space.yaml").write_text(SPACE_WITH_MODELS if costs else space)
     (path / "args.yaml").write_text(f"iterations: {iterations}\n")
     storage = JournalStorage(JournalFileBackend(str(path / "study.journal")))
-    study = optuna.create_study(storage=storage, direction="maximize", study_name=path.name)
+    directions = ["maximize", *["minimize"] * costs]
+    study = optuna.create_study(storage=storage, directions=directions, study_name=path.name)
     return TuneFolder(path, study, load_space(str(path / "space.yaml")))
 
 
@@ -128,4 +135,18 @@ def typical_tune_folder(path: Path) -> TuneFolder:
     folder.trial([0.1], state="FAIL", reason="the loss is not finite, at epoch 2", lr0=0.1)
     folder.trial([0.2, 0.3, 0.5], lr0=0.005)
     folder.trial([0.3, 0.6], state="RUNNING", lr0=0.03)
+    return folder
+
+
+def front_folder(path: Path) -> TuneFolder:
+    """Fitness against latency, of two models. On the front are trial 3 and, of the small model, trial 2."""
+    small, large = {"latency": 5.0}, {"latency": 12.5}
+    folder = new_tune_folder(path, costs=1)
+    folder.trial([0.1, 0.3], costs=small)
+    folder.trial([0.2, 0.35], lr0=0.02, params={"model": "yolo11s.yaml"}, costs=large)
+    folder.trial([0.2, 0.4], lr0=0.005, costs=small)
+    folder.trial([0.3, 0.5], lr0=0.03, params={"model": "yolo11s.yaml"}, costs=large)
+    folder.trial([0.45], state="PRUNED", lr0=0.04, reason="stopped on request")
+    folder.trial([0.1], state="FAIL", reason="no memory", lr0=0.09)
+    folder.trial([0.9], state="RUNNING", lr0=0.06)
     return folder

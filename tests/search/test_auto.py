@@ -16,7 +16,8 @@ from scipy.stats import norm
 from tests.search.test_genetic import Score, mixed_space, regret, run, sphere, study_of
 from tunekit.search.asking import ask
 from tunekit.search.auto import AutoSampler, log_improvement
-from tunekit.search.genetic import GeneticSampler, to_units
+from tunekit.search.genes import to_units
+from tunekit.search.genetic import GeneticSampler
 from tunekit.search.samplers import RandomSampler
 from tunekit.search.space import Space, load_space
 

@@ -15,7 +15,7 @@ from tests.search.test_genetic import run, study_of
 from tests.search.test_space import write
 from tunekit.errors import ArgumentError, SpaceError
 from tunekit.search.asking import ask
-from tunekit.search.genetic import from_units, to_units
+from tunekit.search.genes import from_units, to_units
 from tunekit.search.grid import GridSampler
 from tunekit.search.population import Child, explore
 from tunekit.search.samplers import SAMPLERS, make_sampler

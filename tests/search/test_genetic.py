@@ -20,18 +20,16 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from tunekit.search.asking import ask
+from tunekit.search.genes import is_taken, reflect, to_units
 from tunekit.search.genetic import (
     GeneticSampler,
     Policy,
     Result,
     annealed,
-    is_taken,
     place,
     propose,
-    reflect,
     result_of,
     shrunken_covariance,
-    to_units,
     weights,
 )
 from tunekit.search.samplers import make_sampler

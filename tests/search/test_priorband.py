@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from tests.search.test_genetic import mixed_space, regret, run, study_of
 from tunekit.search.asha import rungs
 from tunekit.search.asking import ask
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.priorband import PriorBandSampler, uniform_share
 from tunekit.search.samplers import RandomSampler

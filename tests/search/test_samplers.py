@@ -23,7 +23,7 @@ from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
 from tunekit.search.asking import ask
 from tunekit.search.cma import CmaSampler
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.grid import GridSampler, even_order, values
 from tunekit.search.samplers import SAMPLERS, make_sampler
 from tunekit.search.space import Parameter, Space, load_space

@@ -37,7 +37,7 @@ def write(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("name", "size"), [("default", 26), ("quick", 8), ("augment", 16)])
+@pytest.mark.parametrize(("name", "size"), [("default", 26), ("quick", 8), ("augment", 16), ("scales", 9)])
 def test_shipped_spaces_start_from_the_defaults_of_training(name: str, size: int) -> None:
     space = load_space(name)
     assert space.name == name
@@ -49,6 +49,13 @@ def test_shipped_spaces_start_from_the_defaults_of_training(name: str, size: int
 
 def test_the_default_space_has_the_standard_names() -> None:
     assert set(load_space("default").defaults()) == set(STANDARD.split())
+
+
+def test_scales_is_the_quick_space_and_the_model() -> None:
+    scales, quick = load_space("scales"), load_space("quick")
+    assert scales.without(["model"]).parameters == quick.parameters
+    assert set(scales.options("model")) > {"yolo11n.yaml"}
+    assert quick.options("model") == ()
 
 
 @pytest.mark.parametrize("name", ["default", "quick"])
@@ -102,6 +109,8 @@ def test_a_space_file_is_read(tmp_path: Path) -> None:
         ("lr0: [0.001, 0.1]", "write lr0: {range: [low, high]}"),
         ("cos_lr: {range: [0, 1]}", "use choice: [true, false]"),
         ("optimizer: {range: [0, 1]}", "use choice: [SGD, "),
+        ("model: {range: [0, 1]}", "use choice: [...]"),
+        ("model: {choice: [a.pt, b.pt]}", "default 'yolo11n.yaml' is not among the choices"),
         ("optimizer: {choice: [SGD, auto], prior: SGD}", "auto sets lr0 and momentum itself"),
         ("optimizer: {choice: [SGD, AdamWW], prior: SGD}", "optimizer=AdamWW"),
         ("optimizer: {choice: [SGD, AdamW]}", "default 'auto' is not among the choices"),
@@ -174,7 +183,7 @@ def test_any_yaml_is_a_space_or_a_space_error(tmp_path: Path, content: dict[str,
     assert {parameter.name for parameter in space.parameters} <= set(tunable_names())
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "augment"])
+@pytest.mark.parametrize("name", ["default", "quick", "augment", "scales"])
 def test_a_written_space_reads_back_the_same(tmp_path: Path, name: str) -> None:
     space = load_space(name)
     assert load_space(write(tmp_path, space.to_yaml())).parameters == space.parameters

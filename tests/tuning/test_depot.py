@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.results.tune_folder import TuneFolder, new_tune_folder
+from tests.results.tune_folder import TuneFolder, front_folder, new_tune_folder
 from tunekit.atomic import write_atomic
 from tunekit.data.cachedir import cache_folder
 from tunekit.errors import RunFolderError, TrainingError
@@ -215,6 +215,18 @@ def test_the_search_fetches_rows_and_the_best_weights_and_deletes_the_others(run
         "trials/1/weights/last.pt",
     ]
     assert "trials/0/results.csv" in depot.storage.names()
+
+
+def test_of_several_objectives_the_best_weights_of_the_whole_front_are_fetched(tmp_path, storage):
+    run = front_folder(tmp_path / "several")
+    depot = stored(run, storage)
+    trials = trials_of(run.study)
+    depot.fetch_weights(trials)
+    depot.prune(trials)
+    finished = {str(path.relative_to(run.path)) for path in run.path.glob("trials/[0-5]/weights/*.pt")}
+    assert finished == {"trials/2/weights/best.pt", "trials/3/weights/best.pt", "trials/3/weights/last.pt"}
+    kept = {name.split("/")[1] for name in depot.storage.names() if "weights" in name}
+    assert kept == {"2", "3", "6"}, "the front, and the one that is running"
 
 
 def test_weights_of_a_trial_that_still_trains_are_kept(run, storage):

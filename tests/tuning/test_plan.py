@@ -116,3 +116,30 @@ def test_what_cannot_be_augmented_on_a_gpu_is_told_before_anything_runs():
     with pytest.raises(ArgumentError, match="cache=gpu has no copy_paste: give copy_paste=0"):
         plan_of(load_space("default"), cache="gpu")
     assert "copy_paste" not in plan_of(load_space("default"), cache="gpu", copy_paste=0.0).space.defaults()
+
+
+def test_a_searched_model_is_a_trials_own(tmp_path):
+    plan = plan_of(space_of(tmp_path, "model: {choice: [a.pt, b.yaml], prior: b.yaml}"))
+    assert plan.models == ("a.pt", "b.yaml")
+    assert plan.trial_args(plan.space.defaults()).model == "b.yaml"
+    assert plan.trial_args({"model": "a.pt"}).model == "a.pt"
+
+
+def test_a_given_model_is_not_searched_and_it_is_said():
+    plan = plan_of(load_space("scales"), model="yolov8s.yaml")
+    assert plan.models == (plan.base.model,) == ("yolov8s.yaml",)
+    assert "given, so not searched: model=yolov8s.yaml" in plan.notes
+
+
+def test_a_population_cannot_change_its_model():
+    with pytest.raises(ArgumentError, match=r"scheduler=pbt lets a trial go on .* give model="):
+        plan_of(load_space("scales"), scheduler="pbt")
+    assert plan_of(load_space("scales"), scheduler="pbt", model="yolo11n.yaml").models == ("yolo11n.yaml",)
+
+
+def test_what_the_model_decides_is_no_objective_where_all_trials_have_one_model():
+    assert plan_of(load_space("scales"), objectives=("fitness", "latency")).costs == ("latency",)
+    told = r"all trials have the same model here, and so the same gflops and latency: let the space choose"
+    for space, given in (("quick", {}), ("scales", {"model": "yolo11n.yaml"})):
+        with pytest.raises(ArgumentError, match=told):
+            plan_of(load_space(space), objectives=("fitness", "gflops", "latency"), **given)

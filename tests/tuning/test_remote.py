@@ -12,8 +12,8 @@ from tests.tuning.test_run import TINY, started, table, wait_for
 from tunekit import verbs
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.trials import read_trials
-from tunekit.search_args import RunArgs
 from tunekit.tuning.remote import status
+from tunekit.verb_args import RunArgs
 
 SPACE = "lr0: {range: [0.001, 0.1], scale: log}\nmosaic: {range: [0.0, 1.0]}\n"
 

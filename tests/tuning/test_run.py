@@ -210,6 +210,9 @@ def test_a_model_that_cannot_be_built_is_told_before_anything_is_made(place):
         search(model="yolo12n.yaml", name="nothing")
     with pytest.raises(CheckpointError, match=r"none\.pt"):
         search(model="none.pt", name="nothing")
+    (place / "models.yaml").write_text("model: {choice: [yolo11p.yaml, none.pt], prior: yolo11p.yaml}\n")
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        tune(build_args(TuneArgs, {"space": "models.yaml", "name": "nothing"}))
     assert not (place / "runs" / "tune" / "nothing").exists()
 
 

@@ -5,11 +5,13 @@ import json
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from tunekit.control import Control
 from tunekit.errors import RunFolderError
+from tunekit.results.trials import trial_row
 from tunekit.search.budget import Budget
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import Parameter, Space, load_space
@@ -34,11 +36,12 @@ class Search:
         hours=None,
         sampler="random",
         space=None,
+        costs=(),
     ):
         self.space = space or load_space("quick")
         sampler = make_sampler(sampler, self.space, 0)
         if new:
-            self.study = create_study(folder, sampler, self.space.defaults(), DATA)
+            self.study = create_study(folder, sampler, self.space.defaults(), DATA, costs)
         else:
             self.study = open_study(folder, sampler)
         self.folder, self.control, self.now = folder, Control(), 0.0
@@ -393,3 +396,71 @@ def test_a_grid_ends_the_search_when_it_is_used_up_and_added_trials_take_none_of
     assert [trial.params["mixup"] for trial in search.study.trials[:2]] == [0.2, 0.3]
     assert sorted(trial.params["mixup"] for trial in search.study.trials[2:]) == [0.0, 0.5, 1.0]
     assert search.told().startswith("ended early: every point of the grid has been tried")
+
+
+def several(folder, **more):
+    """A search for fitness, latency and parameters."""
+    space = load_space("scales")
+    return Search(folder, **{"space": space, "sampler": "nsga2", "costs": ("latency", "parameters"), **more})
+
+
+def measured(latency):
+    return [("latency", latency), ("parameters", 2.6)]
+
+
+def test_with_several_objectives_a_complete_trial_has_all_values_and_its_curve(tmp_path):
+    search = several(tmp_path)
+    search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.6)
+    search.epoch("a", 0, 2, 0.4, done=True, finished=True, costs=measured(9.5))
+    assert search.study.directions == [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * 2]
+    assert search.study.metric_names == ["fitness", "latency", "parameters"]
+    trial = search.trial(0)
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.6, 9.5, 2.6])
+    assert trial.intermediate_values == {1: 0.6, 2: 0.4}
+    row = trial_row(trial)
+    assert (row.fitness, row.costs) == (0.6, {"latency": 9.5, "parameters": 2.6})
+    assert search.study.best_trials[0].number == 0
+
+
+def test_with_several_objectives_a_trial_that_is_cut_off_or_fails_has_none(tmp_path):
+    search = several(tmp_path)
+    search.whole_trial(0, 0.3, finished=False)
+    search.whole_trial(1, 0.5, failed="no memory")
+    assert [(trial.state.name, trial.values) for trial in search.study.trials] == [
+        ("PRUNED", None),
+        ("FAIL", None),
+    ]
+    assert [(row.fitness, row.costs) for row in map(trial_row, search.study.trials)] == [
+        (0.3, {}),
+        (None, {}),
+    ]
+    assert search.searcher.suggest("x")["number"] == 2, "the sampler can do with both"
+
+
+def test_a_models_first_latency_is_that_of_all_its_trials(tmp_path):
+    search = several(tmp_path, iterations=9)
+    model = search.space.defaults()["model"]
+    for number, latency in enumerate((9.5, 9.4, 9.6)):
+        if number:
+            search.searcher.add({**search.space.defaults(), "lr0": 0.01 * (1 + number)})
+        search.whole_trial(number, 0.1, costs=measured(latency))
+    search.searcher.add({**search.space.defaults(), "model": "yolo11s.yaml"})
+    search.whole_trial(3, 0.2, costs=measured(20.1))
+    assert [trial.values[1] for trial in search.study.trials] == [9.5, 9.5, 9.5, 20.1]
+    again = several(tmp_path, iterations=9, new=False)
+    again.searcher.add({**again.space.defaults(), "model": model, "lr0": 0.05})
+    again.whole_trial(4, 0.2, costs=measured(8.8))
+    assert again.trial(4).values[1] == 9.5
+
+
+def test_an_interrupted_search_for_several_objectives_goes_on(tmp_path):
+    search = several(tmp_path)
+    taken = search.searcher.suggest("a")
+    search.epoch("a", 0, 1, 0.5)
+    write_curve(tmp_path, 0, {1: 0.5, 2: 0.7})  # an epoch whose news died with the driver
+    again = several(tmp_path, new=False)
+    assert again.trial(0).intermediate_values == {1: 0.5, 2: 0.7}
+    assert again.searcher.suggest("c") == taken
+    again.epoch("c", 0, 2, 0.7, done=True, finished=True, costs=measured(9.5))
+    assert again.trial(0).values == [0.7, 9.5, 2.6]

@@ -14,9 +14,9 @@ import pytest
 from tests.tuning.nodes import ENVIRONMENT, Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
 from tunekit.errors import ArgumentError, ResourceError
-from tunekit.search_args import SubmitArgs
 from tunekit.tuning import submit as module
 from tunekit.tuning.submit import submit
+from tunekit.verb_args import SubmitArgs
 
 SUBMIT = (sys.executable, "-m", "tunekit", "submit")
 

@@ -85,7 +85,7 @@ def evaluate(
     seen: list[_Seen] = []
     parts = [torch.zeros(len(LOSS_PARTS), device=device)]
     for batch in batches:
-        output = _forward(detector, batch.images, device, amp_dtype)
+        output = forward(detector, batch.images, device, amp_dtype)
         if loss is not None:
             parts.append(loss(output, batch)[1] * len(batch.images))
         boxes, scores = detector.decode(output)
@@ -117,10 +117,10 @@ _Seen = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """An image's detections (boxes, scores, classes) and truth (boxes, classes), as Matcher takes them."""
 
 
-def _forward(
+def forward(
     detector: DetectionModel, images: Tensor, device: torch.device, amp_dtype: torch.dtype | None
 ) -> HeadOutput:
-    """Raw output in float32: half precision would give many anchors the same confidence."""
+    """Raw output for uint8 images, in float32: half precision would give many anchors the same confidence."""
     # Bytes travel to the device; they become numbers there.
     batch = images.to(device, non_blocking=True).to(
         amp_dtype or torch.float32, memory_format=torch.channels_last

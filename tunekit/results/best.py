@@ -16,6 +16,7 @@ import yaml
 
 from tunekit.errors import RunFolderError
 from tunekit.results.confirmation import DEFAULTS, Confirmation
+from tunekit.results.pareto import LABELS, TABLE, front
 from tunekit.results.trials import FINISHED, METRICS, TrialRow
 
 # Where the trial wrote and what it showed, not what it did.
@@ -63,6 +64,7 @@ def _header(
         f"{states['COMPLETE']} complete, {states['PRUNED']} stopped early, {states['FAIL']} failed",
         *([_one_seed(best)] if confirmation is None else _confirmed(best, confirmation)),
         *([", ".join(metrics)] if metrics and confirmation is None else []),
+        *_on_the_front(trials, best),
         *_descent(best),
         *([_gain(trials, best)] if confirmation is None else []),
         "train with them: tunekit train cfg=best_hyperparameters.yaml",
@@ -80,6 +82,15 @@ def _confirmed(best: TrialRow, confirmation: Confirmation) -> list[str]:
     if run is not None:
         lines.append(f"weights/best.pt is of the confirmation's run {run.number}, with seed {run.seed}")
     return lines
+
+
+def _on_the_front(trials: Sequence[TrialRow], best: TrialRow) -> list[str]:
+    """Where there are several objectives, the best fitness is one answer of many."""
+    numbers = [row.number for row in front(trials)]
+    if best.number not in numbers:
+        return []
+    costs = ", ".join(f"{LABELS[name]} {cost:g}" for name, cost in best.costs.items())
+    return [f"{costs}; one of the {len(numbers)} on the front: {TABLE} has those that cost less"]
 
 
 def _descent(best: TrialRow) -> list[str]:

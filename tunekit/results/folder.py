@@ -43,6 +43,8 @@ WRITTEN_BY_RUNS = (
     "results.parquet",
     "tune_scatter_plots.png",
     "tune_fitness.png",
+    "tune_pareto.png",
+    "pareto.csv",
     "importance.csv",
     "importance.png",
     "report.html",

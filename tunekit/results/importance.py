@@ -44,7 +44,7 @@ from tunekit.args import TrainArgs
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
 from tunekit.results.trials import TrialRow
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.space import Parameter, Space
 
 ENOUGH, ENOUGH_COMPLETE = 20, 5  # trials that were done or stopped, and done

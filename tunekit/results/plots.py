@@ -1,6 +1,7 @@
-"""The two pictures of a run: fitness against each hyperparameter, and fitness over the trials.
+"""The pictures of a run: fitness against each hyperparameter, and fitness over the trials.
 
-In: the trials and the search space. Out: tune_scatter_plots.png and tune_fitness.png in the run folder.
+In: the trials and the search space. Out: tune_scatter_plots.png and tune_fitness.png in the run folder; with
+several objectives tune_pareto.png, too (pareto_plot.py).
 Drawn with matplotlib's objects on its Agg canvas: no window, no pyplot, no global state.
 """
 
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from tunekit.results.pareto_plot import write_pareto_plot
 from tunekit.results.style import BEST, DPI, FAINT, INK, MAIN, PALE, plain, save
 from tunekit.results.trials import TrialRow, best_trial
 from tunekit.search.space import Parameter, Space, load_space
@@ -31,10 +33,11 @@ HEAD = 0.85  # above the panels: title, counts, legend
 
 
 def write_plots(run_dir: Path, trials: Sequence[TrialRow]) -> None:
-    """Draw both pictures anew. The space is read from <run>/space.yaml."""
+    """Draw all pictures anew. The space is read from <run>/space.yaml."""
     space = load_space(str(run_dir / "space.yaml"))
     save(scatter_figure(trials, space), run_dir / "tune_scatter_plots.png")
     save(fitness_figure(trials), run_dir / "tune_fitness.png")
+    write_pareto_plot(run_dir, trials)
 
 
 def scatter_figure(trials: Sequence[TrialRow], space: Space) -> Figure:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import RunFolderError, TunekitError
 from tunekit.results.confirmation import Confirmation, chosen, read_confirmation, verdict
+from tunekit.results.pareto import front
 from tunekit.results.trials import JOURNAL, TrialRow, best_trial, read_trials
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class Run:
             raise RunFolderError(f"{self.path}: there are no weights yet ({weights} is missing)")
         return weights
 
+    def pareto(self) -> list[TrialRow]:
+        """Of several objectives: the trials that none beats in all, the best fitness first; else []."""
+        return front(self.trials)
+
     def epochs(self) -> pyarrow.Table:
         """A row an epoch of every trial: trial, epoch, losses, metrics, lr, seconds."""
         from tunekit.results.store import read_epochs
@@ -87,7 +92,7 @@ class Run:
         return importances(self.trials, load_space(str(self.path / "space.yaml")))
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The trials as a table with a column for each metric and each hyperparameter."""
+        """The trials as a table with a column for each objective, metric and hyperparameter."""
         try:
             import pandas
         except ImportError as fault:
@@ -97,6 +102,7 @@ class Run:
                 "trial": row.number,
                 "state": row.state,
                 "fitness": row.fitness,
+                **row.costs,
                 **row.metrics,
                 **row.params,
                 "epochs": row.epochs,

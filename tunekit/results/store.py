@@ -3,6 +3,7 @@
     tune_results.csv           a row a trial
     results.parquet            a row an epoch
     best_hyperparameters.yaml  what to train with (best.py)
+    pareto.csv                 of several objectives: the trials that none beats in all (pareto.py)
     confirm.csv                a row a run of the confirmation, if there is one (confirmation.py)
     pbt_schedule.yaml          of a population: what the best weights were trained with (schedule.py)
 
@@ -26,6 +27,7 @@ from tunekit.atomic import write_atomic, write_text
 from tunekit.errors import RunFolderError
 from tunekit.results.best import best_yaml
 from tunekit.results.confirmation import TABLE, Confirmation, chosen, confirm_csv, verdict
+from tunekit.results.pareto import write_pareto
 from tunekit.results.schedule import FILE as SCHEDULE
 from tunekit.results.schedule import schedule_yaml
 from tunekit.results.trials import FINISHED, METRICS, TrialRow, best_trial, read_trials, trials_of
@@ -51,6 +53,7 @@ def write_results(run_dir: Path, study: Study | None = None, ended: Epochs | Non
     epochs = read_epochs(run_dir, ended, [row.number for row in trials if row.state in FINISHED])
     write_atomic(run_dir / "results.parquet", lambda file: pyarrow.parquet.write_table(epochs, file))
     write_best(run_dir, trials)
+    write_pareto(run_dir, trials)
     return trials
 
 
@@ -111,11 +114,12 @@ def _epochs_of(trial: int, path: Path) -> pa.Table | None:
 
 def _csv(trials: Sequence[TrialRow]) -> str:
     names = list(dict.fromkeys(name for row in trials for name in row.params))
+    costs = list(dict.fromkeys(name for row in trials for name in row.costs))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["trial", "state", "fitness", *METRICS, *names, "epochs", "seconds", "reason"])
+    writer.writerow(["trial", "state", "fitness", *costs, *METRICS, *names, "epochs", "seconds", "reason"])
     for row in trials:
-        measured = [row.metrics.get(name) for name in METRICS]
+        measured = [*map(row.costs.get, costs), *map(row.metrics.get, METRICS)]
         values = [row.params.get(name) for name in names]
         seconds = None if row.seconds is None else round(row.seconds, 3)
         writer.writerow(

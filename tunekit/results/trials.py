@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "study.journal"
 ORIGIN, LOSER = "origin", "instead_of"  # attributes of a population's child
+COSTS = "costs"  # attribute of a trial that trained to its end, where there are several objectives
 METRICS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -32,6 +33,7 @@ class TrialRow:
     fitness: float | None
     params: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)  # of the best epoch, by the names of results.csv
+    costs: dict[str, float] = field(default_factory=dict)  # the objectives beside the fitness; less is better
     epochs: int = 0
     seconds: float | None = None
     reason: str = ""  # of a failure, or why it was cut off
@@ -71,9 +73,14 @@ def trials_of(study: Study) -> list[TrialRow]:
 
 
 def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
-    """The highest fitness among the finished; of equal ones the earlier."""
+    """The highest fitness among the finished; of equal ones that with lower costs, then the earlier."""
     ranked = [row for row in trials if row.state in ("COMPLETE", "PRUNED") and row.fitness is not None]
-    return max(ranked, key=lambda row: (row.fitness, -row.number), default=None)
+    return max(ranked, key=place, default=None)
+
+
+def place(row: TrialRow) -> tuple[float | None, list[float], int]:
+    """What is largest in the best."""
+    return row.fitness, [-cost for cost in row.costs.values()], -row.number
 
 
 def _rows(trials: list[FrozenTrial]) -> list[TrialRow]:
@@ -86,7 +93,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     state = trial.state.name
     fitness = None
     if state == "COMPLETE":
-        fitness = trial.value
+        fitness = trial.values[0]
     elif state != "FAIL":
         fitness = max(trial.intermediate_values.values(), default=None)
     return TrialRow(
@@ -95,6 +102,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         fitness=fitness,
         params=dict(trial.params),
         metrics=dict(attributes.get("metrics") or {}),
+        costs=dict(attributes.get(COSTS) or {}),
         epochs=int(attributes.get("epochs") or max(trial.intermediate_values, default=0)),
         seconds=attributes.get("seconds"),
         reason=str(attributes.get("reason") or ""),

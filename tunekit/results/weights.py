@@ -1,6 +1,7 @@
 """The best trial's weights, kept; the others', thrown away: the space of a run is bounded.
 
-In: the run folder and its trials. Call `keep_best_weights` before the others. Of a confirmation's runs
+In: the run folder and its trials. Call `keep_best_weights` before the others. Where there are several
+objectives, best.pt of all trials on the front stays, too. Of a confirmation's runs
 best.pt stays, which may be measured on the test split; and all of each setting's best run, which may win.
 """
 
@@ -15,6 +16,7 @@ from tunekit.atomic import write_atomic
 from tunekit.errors import RunFolderError
 from tunekit.results.confirmation import FOLDER as CONFIRM
 from tunekit.results.confirmation import Confirmation, ConfirmRun, verdict
+from tunekit.results.pareto import front
 from tunekit.results.trials import FINISHED, TrialRow, best_trial
 
 FILES = ("best.pt", "last.pt")
@@ -52,11 +54,21 @@ def _best_folder(run_dir: Path, trials: Sequence[TrialRow]) -> Path | None:
 
 
 def prune_trial_folders(run_dir: Path, trials: Sequence[TrialRow]) -> None:
-    """Delete the weights of finished trials, but for the best one; their tables stay."""
-    best = best_trial(trials)
+    """Delete the weights of finished trials that are not kept; their tables stay."""
+    kept = kept_weights(trials)
     for row in trials:
-        if row.state in FINISHED and row is not best:
-            _delete(run_dir / "trials" / str(row.number) / "weights")
+        weights = run_dir / "trials" / str(row.number) / "weights"
+        if row.state in FINISHED and row.number not in kept:
+            _delete(weights)
+        elif row.number in kept:
+            for name in set(FILES).difference(kept[row.number]):
+                _delete(weights / name)
+
+
+def kept_weights(trials: Sequence[TrialRow]) -> dict[int, tuple[str, ...]]:
+    """The files of finished trials that are kept, by number."""
+    best = best_trial(trials)
+    return {row.number: BEST for row in front(trials)} | ({} if best is None else {best.number: FILES})
 
 
 def needed_weights(confirmation: Confirmation, run: ConfirmRun) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ from threadpoolctl import threadpool_limits
 
 from tunekit.search import genetic
 from tunekit.search.gaussian import GaussianProcess, Rows, fit
-from tunekit.search.genetic import History, Result, breed, from_units, is_taken, scatter, without_idle
+from tunekit.search.genes import from_units, is_taken, without_idle
+from tunekit.search.genetic import History, Result, breed, scatter
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
 

@@ -25,7 +25,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from tunekit.errors import ArgumentError
-from tunekit.search.genetic import Result, from_units, place, result_of, to_units
+from tunekit.search.genes import from_units, to_units
+from tunekit.search.genetic import Result, place, result_of
 from tunekit.search.space import Parameter, Space
 from tunekit.search.whole import WholeSampler
 

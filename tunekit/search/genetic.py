@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tunekit.search.genes import from_units, is_taken, reflect, to_units, without_idle
 from tunekit.search.space import Parameter, Space, Value
 from tunekit.search.whole import WholeSampler
 
@@ -142,28 +143,6 @@ def result_of(trial: FrozenTrial, genes: np.ndarray, sign: float) -> Result | No
     return None
 
 
-def to_units(space: Space, params: Mapping[str, Value]) -> np.ndarray:
-    """(D,) genes; a value that `params` lacks counts as the prior (of an older space's trial, or where a
-    condition is not met), one that is outside as the nearest."""
-    return np.array([p.to_unit(p.nearest(params.get(p.name, p.prior))) for p in space.parameters])
-
-
-def from_units(space: Space, genes: np.ndarray) -> dict[str, Value]:
-    """The parameters of a trial with these genes (D,): those whose condition is not met are none of it."""
-    values = {p.name: p.from_unit(float(gene)) for p, gene in zip(space.parameters, genes, strict=True)}
-    return space.completed(values)
-
-
-def without_idle(space: Space, genes: np.ndarray) -> np.ndarray:
-    """(D,) `genes`, but those that mean nothing, as a condition is not met, at the prior, as `to_units` has
-    them: who differ in nothing else are the same."""
-    if not space.is_conditional:
-        return genes
-    params = from_units(space, genes)
-    prior = to_units(space, {})
-    return np.where([p.name in params for p in space.parameters], genes, prior)
-
-
 def propose(
     space: Space, ranked: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
 ) -> np.ndarray:
@@ -193,17 +172,6 @@ def weights(count: int) -> np.ndarray:
 def annealed(ends: tuple[float, float], count: int, halflife: float) -> float:
     """From ends[0] with no results to ends[1] with many, half of the way every `halflife` results."""
     return float(ends[1] + (ends[0] - ends[1]) * 0.5 ** (count / halflife))
-
-
-def reflect(genes: np.ndarray) -> np.ndarray:
-    """Folded back into [0, 1] at its ends; clipping would heap up proposals there."""
-    folded = np.abs(genes) % 2.0
-    return np.where(folded > 1.0, 2.0 - folded, folded)
-
-
-def is_taken(genes: np.ndarray, taken: np.ndarray, tolerance: float = 1e-3) -> bool:
-    """Whether some row of `taken` (N, D) is the same as `genes` (D,) but for `tolerance` in every gene."""
-    return bool((np.abs(taken - genes) <= tolerance).all(axis=1).any()) if len(taken) else False
 
 
 def shrunken_covariance(elites: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from threadpoolctl import threadpool_limits
 
-from tunekit.search.genetic import place, result_of, to_units
+from tunekit.search.genes import to_units
+from tunekit.search.genetic import place, result_of
 from tunekit.search.space import Space, Value
 from tunekit.search.whole import WholeSampler
 

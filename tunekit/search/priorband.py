@@ -33,7 +33,8 @@ import numpy as np
 from optuna.study import Study
 from scipy.special import ndtr, ndtri
 
-from tunekit.search.genetic import TRIES, History, Result, from_units, is_taken, to_units
+from tunekit.search.genes import from_units, is_taken, to_units
+from tunekit.search.genetic import TRIES, History, Result
 from tunekit.search.hyperband import assignment, sizes
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler

@@ -20,9 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.search.auto import AutoSampler
 from tunekit.search.cma import CmaSampler
-from tunekit.search.genetic import GeneticSampler, from_units
+from tunekit.search.genes import from_units
+from tunekit.search.genetic import GeneticSampler
 from tunekit.search.gp import GaussianProcessSampler
 from tunekit.search.grid import STEPS, GridSampler
+from tunekit.search.nsga2 import Nsga2Sampler
 from tunekit.search.priorband import PriorBandSampler
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
@@ -103,6 +105,7 @@ SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "cmaes": CmaSampler,
     "gp": GaussianProcessSampler,
     "priorband": PriorBandSampler,
+    "nsga2": Nsga2Sampler,
     "random": RandomSampler,
     "grid": GridSampler,
 }

@@ -80,6 +80,10 @@ class Space:
         """The priors: what trial 0 runs with."""
         return self.completed({})
 
+    def options(self, name: str) -> tuple[Value, ...]:
+        """The choices that the space has for `name`; () where it has none."""
+        return next((p.choices for p in self.parameters if p.name == name), ())
+
     def distributions(self) -> dict[str, BaseDistribution]:
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
 
@@ -163,7 +167,7 @@ def _parameter_yaml(parameter: Parameter) -> str:
 
 
 def load_space(space: str) -> Space:
-    """The shipped space of that name (default, quick, augment), or the one in that YAML file."""
+    """The shipped space of that name (default, quick, augment, scales), or the one in that YAML file."""
     folder = _shipped_folder()
     if space in (shipped := sorted(file.stem for file in folder.glob("*.yaml"))):
         return _read_space(folder / f"{space}.yaml")

@@ -76,7 +76,7 @@ def _range(name: str, spec: dict[str, Any]) -> Parameter:
     if name == "batch":  # its fractions mean a share of memory, which differs from machine to machine
         annotation = int
     if annotation not in (int, float):
-        words = choices(TuneArgs, name) or ("true", "false")
+        words = choices(TuneArgs, name) or (("true", "false") if annotation is bool else ("...",))
         raise SpaceError(f"{name}: has no range; use choice: [{', '.join(words)}]")
     ends = spec["range"]
     if not isinstance(ends, list) or len(ends) != 2:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunekit.search.genetic import to_units
+from tunekit.search.genes import to_units
 from tunekit.search.parameter import Value
 from tunekit.search.space import Space
 

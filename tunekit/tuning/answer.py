@@ -9,6 +9,7 @@ from pathlib import Path
 from tunekit.errors import TrainingError
 from tunekit.results.confirmation import Confirmation
 from tunekit.results.importance import ENOUGH, Importance, scored
+from tunekit.results.pareto import pareto_words
 from tunekit.results.trials import TrialRow, best_trial
 from tunekit.search_args import TuneArgs
 from tunekit.tuning.searcher import StudySearcher
@@ -44,6 +45,8 @@ def answer(
     lines.append(f"best mAP50-95 {best.fitness:.4f}: {gain}; one seed, on the validation split")
     if confirmation is not None:
         lines += confirmation.words()
+    if found := pareto_words(trials):
+        lines += [*found, f"their weights: {as_typed(folder / 'trials' / 'NUMBER' / 'weights' / 'best.pt')}"]
     lines += _importance(folder, trials, weighed)
     lines.append(f"results and the best weights are in {as_typed(folder)}")
     lines.append(f"train with the best: tunekit train cfg={as_typed(folder / 'best_hyperparameters.yaml')}")

@@ -24,7 +24,8 @@ from tunekit.atomic import write_atomic
 from tunekit.data.cachedir import cache_folder
 from tunekit.errors import RunFolderError
 from tunekit.results.confirmation import FOLDER as CONFIRM
-from tunekit.results.trials import FINISHED, TrialRow, best_trial
+from tunekit.results.trials import FINISHED, TrialRow
+from tunekit.results.weights import kept_weights
 from tunekit.tuning.claim import Superseded
 from tunekit.tuning.descent import FOLDER as POPULATION
 from tunekit.tuning.storage import Storage
@@ -187,10 +188,9 @@ class Depot:
         self._fetch(number, TABLES)
 
     def fetch_weights(self, trials: Sequence[TrialRow]) -> None:
-        """Those of the best trial, if they are not here yet: a finished trial's do not change."""
-        best = best_trial(trials)
-        if best is not None:
-            self.fetch_files(best.number, (BEST, LAST))
+        """Those that are kept, if they are not here yet: a finished trial's do not change."""
+        for number, names in kept_weights(trials).items():
+            self.fetch_files(number, [f"weights/{name}" for name in names])
 
     def fetch_files(self, number: int, names: Sequence[str]) -> None:
         """Those of a finished trial that are not here yet."""
@@ -198,9 +198,9 @@ class Depot:
         self._fetch(number, [name for name in names if not (folder / name).exists()])
 
     def prune(self, trials: Sequence[TrialRow]) -> None:
-        """Delete the weights of finished trials, but for the best one; their tables stay."""
-        best = best_trial(trials)
-        self.drop_weights({row.number for row in trials if row.state in FINISHED and row is not best})
+        """Delete the weights of finished trials that are not kept; their tables stay."""
+        kept = kept_weights(trials)
+        self.drop_weights({row.number for row in trials if row.state in FINISHED and row.number not in kept})
 
     def drop_weights(self, numbers: Collection[int]) -> None:
         """Delete the weights of these trials."""

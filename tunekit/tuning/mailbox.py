@@ -25,12 +25,14 @@ class Order:
     """One more epoch of the trial that `folder` names, which trains with `args`.
 
     It is written into where `storage`, the trial's part of it, is None. `descent`: of a population's trial.
+    `costs`: what is to be measured at the trial's end.
     """
 
     args: TrainArgs
     folder: Path
     storage: Storage | None = None
     descent: Descent | None = None
+    costs: tuple[str, ...] = ()
 
 
 class Mailbox:

@@ -1,8 +1,8 @@
 """What a cluster's nodes must have before a trial runs there: this package, the data, the model, and the run
 folder, or the storage.
 
-In: the search's arguments and what this node found. Out: nothing, or one error that names the node. Each node
-decodes the images into its own cache on the way, so that its trials find them ready.
+In: the search's arguments, its models and what this node found. Out: nothing, or one error that names the
+node. Each node decodes the images into its own cache on the way, so that its trials find them ready.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Question:
     """What each node is asked."""
 
     args: TuneArgs
+    models: tuple[str, ...]
     directory: Path | None  # which relative paths are meant from; None: the process is there
     probe: Probe  # of where trials are kept
 
@@ -42,11 +43,11 @@ class Answer:
     problem: str = ""
 
 
-def check_nodes(args: TuneArgs, here: Survey, probe: Probe) -> None:
+def check_nodes(args: TuneArgs, models: tuple[str, ...], here: Survey, probe: Probe) -> None:
     """Raise ResourceError if another node of the cluster could not run this search's trials.
 
-    `here`: what this node has found, or a client, to whom all nodes are other ones. `probe`: of where trials
-    are kept.
+    `models`: those that trials may have. `here`: what this node has found, or a client, to whom all nodes are
+    other ones. `probe`: of where trials are kept.
     """
     own = None if is_client() else ray.get_runtime_context().get_node_id()
     others = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own}
@@ -54,7 +55,7 @@ def check_nodes(args: TuneArgs, here: Survey, probe: Probe) -> None:
         return
     try:
         probe.put()
-        question = Question(args, user_directory(), probe)
+        question = Question(args, models, user_directory(), probe)
         coming = {
             node: ray.remote(look)
             .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
@@ -111,7 +112,8 @@ def look(question: Question) -> Answer:
             "start it in one that all nodes have",
         )
     try:
-        check_model(question.args.model, question.args.pretrained)
+        for model in question.models:
+            check_model(model, question.args.pretrained)
         found = survey_data(question.args)
     except TunekitError as fault:
         return Answer(__version__, problem=str(fault))

@@ -7,7 +7,7 @@ Pure: reads no files, starts nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunekit.args import TrainArgs
@@ -23,11 +23,18 @@ NOT_A_TRIALS = ("project", "name", "exist_ok", "resume", "plots", "verbose", "ti
 
 @dataclass(frozen=True)
 class Plan:
-    """`base`: the arguments of every trial, before its own parameters. `notes`: what the user should know."""
+    """`base`: the arguments of every trial, before its own parameters. `notes`: what the user should know.
+    `costs`: what of a trained model is to be measured (evaluation/cost.py)."""
 
     base: TrainArgs
     space: Space
     notes: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that trials may have."""
+        return tuple(map(str, self.space.options("model"))) or (self.base.model,)
 
     def trial_args(self, params: dict[str, Value]) -> TrainArgs:
         """The arguments that a trial with `params` trains with."""
@@ -54,6 +61,16 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
         space = left
 
     searched = [parameter.name for parameter in space.parameters]
+    if args.scheduler == "pbt" and "model" in searched:
+        raise ArgumentError(
+            "scheduler=pbt lets a trial go on from another one's weights, which another model cannot: give "
+            "model=, so that it is not searched, or choose another scheduler"
+        )
+    if args.costs and "model" not in searched:
+        raise ArgumentError(
+            f"objectives={','.join(args.objectives)}: all trials have the same model here, and so the same "
+            f"{' and '.join(args.costs)}: let the space choose the model, as space=scales does"
+        )
     if args.cache == "gpu" and (args.copy_paste > 0 or "copy_paste" in searched):
         raise ArgumentError(
             "cache=gpu has no copy_paste: give copy_paste=0, so that it is not searched, or choose cache=disk"
@@ -68,7 +85,7 @@ def make_plan(args: TuneArgs, space: Space, nc: int, images: int, device: str, t
     if args.optimizer is None:
         base, note = _resolved(base, space, given, nc, images)
         notes.append(note)
-    return _with_base_priors(Plan(base, space, tuple(notes)))
+    return _with_base_priors(Plan(base, space, tuple(notes), args.costs))
 
 
 def _resolved(base: TrainArgs, space: Space, given: set[str], nc: int, images: int) -> tuple[TrainArgs, str]:
@@ -111,7 +128,7 @@ def _with_base_priors(plan: Plan) -> Plan:
         space = plan.space.with_priors(priors)
         defaults = space.defaults()
         notes = [note for name, note in moved.items() if name in defaults]
-        plan = Plan(plan.base, space, (*plan.notes, *notes))
+        plan = replace(plan, space=space, notes=(*plan.notes, *notes))
         plan.trial_args(defaults)
     except ArgumentError as fault:
         raise SpaceError(

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.confirmation import read_confirmation
+from tunekit.results.pareto import pareto_words
 from tunekit.results.trials import JOURNAL, read_trials
 from tunekit.search.space import load_space
-from tunekit.search_args import RunArgs, StopArgs
 from tunekit.tuning.board import Board
 from tunekit.tuning.display import Display
 from tunekit.tuning.requests import Request, ask
+from tunekit.verb_args import RunArgs, StopArgs
 
 PROJECT = Path("runs/tune")
 LOOK_PATIENCE, PATIENCE = 5.0, 30.0  # seconds; a search that draws its pictures answers after them
@@ -45,6 +46,8 @@ def status(args: RunArgs) -> None:
     console.print(f"{run}: {told}", soft_wrap=True, highlight=False)
     names = [parameter.name for parameter in load_space(str(run / "space.yaml")).parameters]
     console.print(Display(console, board, names).render())
+    if found := pareto_words(trials):
+        print("\n".join(found))
     confirmation = read_confirmation(run)
     if confirmation is not None:
         total = len(confirmation.runs)

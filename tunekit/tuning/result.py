@@ -1,8 +1,9 @@
 """What an epoch of a trial came to, as it travels from the process that trained it to the search.
 
 number, epoch, fitness, epochs (in all), and, where it applies, done and finished (nothing is left to train),
-failed (the reason), halted (the disk: no trial can go on), note (what the user should know). What goes wrong
-is a result, too: raising it to Ray would make Ray run the trial again, and a deterministic fault fails again.
+costs (of the finished model, by objective), failed (the reason), halted (the disk: no trial can go on), note
+(what the user should know). What goes wrong is a result, too: raising it to Ray would make Ray run the trial
+again, and a deterministic fault fails again.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
@@ -47,6 +48,7 @@ from tunekit.tuning.study import check_same_data, create_study, handed_out, open
 from tunekit.tuning.survey import Survey, survey_data
 from tunekit.tuning.warm import warm_starts
 
+SPACE = "space.yaml"
 BASE = "trial_args.yaml"  # the arguments that all trials share, optimizer=auto written out
 CHANGEABLE_ON_RESUME = (
     "iterations",
@@ -85,12 +87,14 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     machine = available()
     slots = plan_slots(args, machine)
     check_together(args, slots.device, slots.workers)
-    check_model(args.model, args.pretrained)
+    models = _models(args, folder)
+    for model in models:
+        check_model(model, args.pretrained)
     data = survey_data(args)
     storage = _storage(args)
     if ray.is_initialized():
         project = Path(args.project) if folder is None else folder.parent
-        check_nodes(args, data, probe_of(project, storage))
+        check_nodes(args, models, data, probe_of(project, storage))
     plan = _stored_plan(args, folder, slots) if folder is not None else _new_plan(args, data, slots)
     starts: list[Start] = []
     if folder is None and args.warm_start is not None:
@@ -102,12 +106,13 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         sampler.check_room(args.iterations)
     new = folder is None
     if folder is None:
-        folder = _new_folder(args, storage)
+        folder = _new_folder(args, plan, storage)
     folder = folder.resolve()
     with lock_run(folder):
         _write_call(folder, args, plan)
         if new:
-            study = create_study(folder, sampler, plan.space.defaults(), data.fingerprint(), starts)
+            defaults = plan.space.defaults()
+            study = create_study(folder, sampler, defaults, data.fingerprint(), plan.costs, starts)
         else:
             study = open_study(folder, sampler)
             check_same_data(folder, study, data.fingerprint())
@@ -121,6 +126,14 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     return Run(folder)
 
 
+def _models(args: TuneArgs, folder: Path | None) -> tuple[str, ...]:
+    """Those that trials may have: known before the plan is, as all are checked before anything runs."""
+    if folder is None and "model" in args.model_fields_set:
+        return (args.model,)
+    space = load_space(args.space if folder is None else str(folder / SPACE))
+    return tuple(map(str, space.options("model"))) or (args.model,)
+
+
 def _storage(args: TuneArgs) -> Storage | None:
     """Where trials are kept, if not in the run folder; found to be usable from here."""
     if args.storage is None:
@@ -131,11 +144,12 @@ def _storage(args: TuneArgs) -> Storage | None:
     return storage
 
 
-def _new_folder(args: TuneArgs, storage: Storage | None) -> Path:
+def _new_folder(args: TuneArgs, plan: Plan, storage: Storage | None) -> Path:
     def taken(name: str) -> bool:
         return storage is not None and in_use(storage, name, args.exist_ok)
 
-    name = run_name(args.name, args.model, args.data)
+    model = plan.space.name if len(plan.models) > 1 else args.model
+    name = run_name(args.name, model, args.data)
     return new_run_folder(args.project, name, args.exist_ok, taken)
 
 
@@ -163,13 +177,25 @@ def _stored_plan(args: TuneArgs, folder: Path, slots: Slots) -> Plan:
         "lanes": args.lanes,
         "cache": args.cache,
     }
+    if "latency" in args.costs:
+        _check_same_machine(folder, recorded, here)
     base = build_args(TrainArgs, {**recorded, **here}, where=str(folder / BASE))
-    return Plan(base, load_space(str(folder / "space.yaml")))
+    return Plan(base, load_space(str(folder / SPACE)), costs=args.costs)
+
+
+def _check_same_machine(folder: Path, recorded: dict[str, Any], here: dict[str, Any]) -> None:
+    """RunFolderError where a latency would be another one than when the run began."""
+    for name in ("device", "threads"):
+        if recorded[name] != here[name]:
+            raise RunFolderError(
+                f"resume={folder}: latencies were measured with {name}={recorded[name]}, and with "
+                f"{name}={here[name]} they cannot be compared: give {name}={recorded[name]}, or begin anew"
+            )
 
 
 def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
     """What a resume reads. args.yaml comes last: with it the folder is a run."""
-    write_text(folder / "space.yaml", plan.space.to_yaml())
+    write_text(folder / SPACE, plan.space.to_yaml())
     write_text(folder / BASE, yaml.safe_dump(plan.base.model_dump(), sort_keys=False))
     call = args.model_copy(update={"resume": None})
     write_text(folder / "args.yaml", yaml.safe_dump(call.model_dump(), sort_keys=False))
@@ -178,16 +204,17 @@ def _write_call(folder: Path, args: TuneArgs, plan: Plan) -> None:
 def _opening(folder: Path, args: TuneArgs, plan: Plan, slots: Slots, data: Survey, study: Study) -> str:
     lines = [data.problems] if data.problems else []
     lines.append(
-        f"{plan.base.model} on {plan.base.data}: {data.training} training and {data.validation} validation "
-        f"images, {len(data.names)} classes"
+        f"{' or '.join(plan.models)} on {plan.base.data}: {data.training} training and {data.validation} "
+        f"validation images, {len(data.names)} classes"
     )
     lines += plan.notes
     over = sum(trial.state.is_finished() for trial in handed_out(study))
     limits = [f"{name}={getattr(args, name):g}" for name in ("stop", "time") if getattr(args, name)]
     trials = f"{args.iterations} trials" + (f" at most ({', '.join(limits)})" if limits else "")
     trials += f" of {plan.base.epochs} epochs" + (f" ({over} done before)" if over else "")
+    against = f" for {' against '.join(args.objectives)}" if plan.costs else ""
     lines.append(
-        f"{trials}, {slots}; {args.sampler} over {len(plan.space.parameters)} hyperparameters, "
+        f"{trials}, {slots}; {args.sampler} over {len(plan.space.parameters)} hyperparameters{against}, "
         f"{args.scheduler} -> {as_typed(folder)}"
     )
     return "\n".join(lines)

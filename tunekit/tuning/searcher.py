@@ -19,6 +19,7 @@ from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from tunekit.control import Control
+from tunekit.results.trials import COSTS
 from tunekit.search.asking import ask
 from tunekit.search.budget import Budget
 from tunekit.search.grid import GridSampler
@@ -174,6 +175,8 @@ class StudySearcher(Searcher):
             elif result.get("failed"):
                 self._fail(trial, result["failed"])
             else:
+                if result.get("costs"):
+                    trial.set_user_attr(COSTS, self._costs(trial, dict(result["costs"])))
                 self._end(trial, bool(result.get("finished")), result.get("note"))
 
     def again(self, trial_id: str) -> None:
@@ -196,7 +199,9 @@ class StudySearcher(Searcher):
             self._fail(trial, f"its results.csv in {trial_folder(self._run, trial.number)} is gone")
             return
         if finished:
-            self._study.tell(trial, max(row[FITNESS] for row in curve))
+            costs = trial.user_attrs.get(COSTS, {})
+            values = [max(row[FITNESS] for row in curve), *costs.values()]
+            self._study.tell(trial, values, state=TrialState.COMPLETE)
         else:
             if trial.number in self.unwanted:
                 trial.set_user_attr("reason", "stopped on request")
@@ -206,6 +211,13 @@ class StudySearcher(Searcher):
             self._study.tell(trial, state=TrialState.PRUNED)
         self._scores.append(max(self._told.pop(trial.number).values()))
         self._ended.append(trial.number)
+
+    def _costs(self, trial: Trial, measured: dict[str, float]) -> dict[str, float]:
+        """Those of the trial's model as they were first measured: measured again, a latency differs by
+        chance, by which one trial would seem better than another."""
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        known = (row.user_attrs[COSTS] for row in complete if row.params["model"] == trial.params["model"])
+        return next(known, measured)
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self._describe(trial)
@@ -239,10 +251,11 @@ class StudySearcher(Searcher):
         return self._told[number]
 
     def _report(self, trial: Trial, values: dict[int, float]) -> None:
+        """Through the storage: `Trial.report` refuses where there are several objectives."""
         known = self._told[trial.number]
         for epoch, fitness in values.items():
             if epoch not in known:
-                trial.report(fitness, epoch)
+                self._study._storage.set_trial_intermediate_value(trial._trial_id, epoch, fitness)
                 known[epoch] = fitness
 
     @contextmanager

@@ -1,24 +1,26 @@
 """The search's one record: an Optuna study in <run>/study.journal, written by the driver alone.
 
 Trial states there: WAITING (the defaults and what a warm start takes, enqueued), RUNNING (also when a killed
-search left it so), COMPLETE (value: its best epoch's fitness), PRUNED, FAIL. Intermediate values are fitness
-by epoch, from 1.
-User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), note, taken_from (of a warm
-start: a trial of an earlier search), and place, from 1: the order in which they ended. A time would not tell
-it, as clocks are set.
+search left it so), COMPLETE (values: its best epoch's fitness, then its costs where these are objectives,
+too), PRUNED, FAIL. Intermediate values are fitness by epoch, from 1.
+User attributes of a trial: reason, epochs, seconds, metrics (results.csv names), costs, note, taken_from (a
+trial of an earlier search, after a warm start), and place, from 1: the order in which they ended. A time
+would not tell it, as clocks are set.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.errors import RunFolderError
@@ -35,14 +37,23 @@ def create_study(
     sampler: BaseSampler,
     defaults: dict[str, Any],
     data: dict[str, Any],
+    costs: Sequence[str] = (),
     starts: Sequence[Start] = (),
 ) -> Study:
-    """A new study of trial 0, `defaults`, and `starts`; `data` says what its scores are measured on."""
+    """A new study of trial 0, `defaults`, and `starts`; `data` says what its scores are measured on. `costs`:
+    its objectives beside the fitness."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with writes(run):
         study = optuna.create_study(
-            storage=_storage(run), study_name=run.name, direction="maximize", sampler=sampler
+            storage=_storage(run),
+            study_name=run.name,
+            directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
+            sampler=sampler,
         )
+        if costs:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names(["fitness", *costs])  # for Optuna's dashboard
         with together(study):
             study.set_user_attr(DATA_KEY, data)
             study.enqueue_trial(defaults)

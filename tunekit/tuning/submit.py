@@ -18,8 +18,8 @@ from typing import TypeVar
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tunekit.errors import ArgumentError, JobError, ResourceError
-from tunekit.search_args import SubmitArgs
 from tunekit.tuning.package import pack, sent_files
+from tunekit.verb_args import SubmitArgs
 from tunekit.verbs import arguments
 from tunekit.words import parse
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from tunekit.errors import CheckpointError
+from tunekit.evaluation.cost import Setting, measure_costs
 from tunekit.training.engine import Engine
 from tunekit.training.ranks import ALONE, Ranks
 from tunekit.training.recorder import Recorder, write_args
@@ -30,7 +31,7 @@ class Training:
 
     def __init__(self, order: Order, ranks: Ranks = ALONE) -> None:
         self.folder = folder = order.folder
-        self._descent = order.descent
+        self._descent, self._costs = order.descent, order.costs
         self._copy = TrialCopy(order.storage) if order.storage is not None and ranks.first else None
         if self._copy is not None:
             folder = self._copy.folder
@@ -97,6 +98,7 @@ class Training:
                 "epoch": self.engine.epoch,
                 "fitness": self.engine.best_fitness,
                 "finished": True,
+                **self._measured(),
             }
         finished = self.engine.finished
         return {
@@ -106,7 +108,17 @@ class Training:
             "seconds": result.seconds,
             "finished": finished,
             "done": finished,
+            **(self._measured() if finished else {}),
         }
+
+    def _measured(self) -> Result:
+        """What the trained model costs, where that is searched for, too."""
+        engine = self.engine
+        if not self._costs or not engine.ranks.first:
+            return {}
+        setting = Setting(engine.args.imgsz, engine.device, engine.amp_dtype)
+        costs = measure_costs(self._costs, engine.average.model, setting)
+        return {"costs": list(costs.items())}  # a dict would arrive in pieces: Tune flattens results
 
     def _last_again(self) -> Result:
         """The result of the last epoch that is recorded."""

@@ -79,7 +79,7 @@ class TuneTrial(tune.Trainable):
         args = self._job.plan.trial_args(self._params)
         folder = trial_folder(self._job.run, self._number)
         storage = None if self._job.storage is None else trial_storage(self._job.storage, self._number)
-        order = Order(args, folder, storage, self._descent)
+        order = Order(args, folder, storage, self._descent, self._job.plan.costs)
         if self._job.team is not None:
             return self._epoch_by_crew(self._job.team, order)
         if self._training is None:
