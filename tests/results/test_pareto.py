@@ -133,6 +133,14 @@ def test_hyperparameters_of_any_text_stay_in_their_cell() -> None:
     assert table(pareto_csv(rows))[0]["model"] == 'a,"b".pt'
 
 
+def test_what_a_trial_lacks_under_a_condition_is_an_empty_cell() -> None:
+    small = TrialRow(0, "COMPLETE", 0.5, {"lr0": 0.1}, costs={"gflops": 2.0})
+    large = TrialRow(1, "COMPLETE", 0.6, {"lr0": 0.1, "model": "a.yaml", "dfl": 1.5}, costs={"gflops": 3.0})
+    first, second = table(pareto_csv(front([small, large])))
+    assert (first["model"], first["dfl"]) == ("a.yaml", "1.5")
+    assert (second["model"], second["dfl"]) == ("", "")
+
+
 def test_the_picture_is_drawn_for_two_and_for_three_objectives(folder: TuneFolder) -> None:
     write_plots(folder.path, read_trials(folder.path))
     picture = matplotlib.image.imread(folder.path / "tune_pareto.png")

@@ -101,6 +101,7 @@ def test_the_trials_of_a_population_and_their_children_have_what_their_choices_a
         assert child.params["optimizer"] == parent.params["optimizer"]
 
 
+@pytest.mark.slow
 def test_a_real_search_trains_with_what_it_says(shared_ray, place):  # noqa: F811
     (place / "conditional.yaml").write_text(WRITTEN)
     given = {"space": "conditional.yaml", "name": "conditional", "project": "runs/tune", "epochs": 1}

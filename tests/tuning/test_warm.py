@@ -98,7 +98,7 @@ def test_trials_come_in_order_and_the_study_knows_where_they_are_from(folder, tm
     starts, _ = warm_starts(str(folder.path), space, 10)
     sampler = make_sampler("genetic", space, 0)
     (tmp_path / "new").mkdir()
-    create_study(tmp_path / "new", sampler, space.defaults(), DATA, starts)
+    create_study(tmp_path / "new", sampler, space.defaults(), DATA, (), starts)
     journal = JournalStorage(JournalFileBackend(str(tmp_path / "new" / "study.journal")))
     study = optuna.load_study(study_name="new", storage=journal, sampler=sampler)
     found = [ask(study, space) for _ in range(4)]
@@ -118,6 +118,7 @@ def test_the_first_of_a_population_may_be_warm(folder, tmp_path, monkeypatch):
     assert sum(trial.state.name == "COMPLETE" for trial in trials) == 8
 
 
+@pytest.mark.slow
 def test_a_real_search_begins_with_another_and_goes_on_without_it(shared_ray, place, capsys):  # noqa: F811
     """So small ones find nothing, and so trial 1 is as good as the defaults."""
     given = {"space": "quick", "project": "runs/tune", "epochs": 1, "sampler": "random"}

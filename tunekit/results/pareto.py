@@ -41,6 +41,11 @@ def front(trials: Sequence[TrialRow], costs: Sequence[str] | None = None) -> lis
     return sorted(found, key=place, reverse=True)
 
 
+def model_of(row: TrialRow) -> str:
+    """Nothing where the space searches it under a condition that is not met."""
+    return str(row.params.get("model", ""))
+
+
 def write_pareto(run_dir: Path, trials: Sequence[TrialRow]) -> None:
     """Write <run>/pareto.csv anew, if there is a front."""
     found = front(trials)
@@ -50,14 +55,12 @@ def write_pareto(run_dir: Path, trials: Sequence[TrialRow]) -> None:
 
 def pareto_csv(found: Sequence[TrialRow]) -> str:
     """A row a trial: the objectives, then its hyperparameters, the model among them."""
-    costs, params = list(found[0].costs), list(found[0].params)
+    costs, params = list(found[0].costs), list(dict.fromkeys(name for row in found for name in row.params))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["trial", "fitness", *costs, *params])
     for row in found:
-        writer.writerow(
-            [row.number, row.fitness, *row.costs.values(), *(row.params[name] for name in params)]
-        )
+        writer.writerow([row.number, row.fitness, *row.costs.values(), *map(row.params.get, params)])
     return table.getvalue()
 
 
@@ -72,7 +75,7 @@ def pareto_words(trials: Sequence[TrialRow]) -> list[str]:
     table.add_column("model", no_wrap=True)
     for row in found[:SHOWN]:
         costs = [f"{cost:g}" for cost in row.costs.values()]
-        table.add_row(str(row.number), f"{row.fitness:.4f}", *costs, str(row.params["model"]))
+        table.add_row(str(row.number), f"{row.fitness:.4f}", *costs, model_of(row))
     console = Console(file=io.StringIO(), width=200)
     with console.capture() as captured:
         console.print(table)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tunekit.results.pareto import LABELS, front, weighed
+from tunekit.results.pareto import LABELS, front, model_of, weighed
 from tunekit.results.style import BEST, FAINT, HEAD, INK, MAIN, PALE, new_figure, plain, save
 from tunekit.results.trials import TrialRow
 
@@ -74,7 +74,7 @@ def _panel(axes: Axes, known: Sequence[TrialRow], found: Sequence[TrialRow], cos
     )
     for row, across, up in zip(found, *_points(found, cost), strict=True):
         axes.annotate(
-            f"{row.number}  {Path(str(row.params['model'])).stem}", (across, up),
+            f"{row.number}  {Path(model_of(row)).stem}", (across, up),
             xytext=(-7, 5) if across == last else (7, 5), ha="right" if across == last else "left",
             textcoords="offset points", fontsize=8, color=INK, zorder=6,
         )  # fmt: skip

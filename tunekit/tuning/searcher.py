@@ -216,7 +216,8 @@ class StudySearcher(Searcher):
         """Those of the trial's model as they were first measured: measured again, a latency differs by
         chance, by which one trial would seem better than another."""
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = (row.user_attrs[COSTS] for row in complete if row.params["model"] == trial.params["model"])
+        model = trial.params.get("model")
+        known = (row.user_attrs[COSTS] for row in complete if row.params.get("model") == model)
         return next(known, measured)
 
     def _fail(self, trial: Trial, reason: str) -> None:
