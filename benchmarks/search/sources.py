@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
+from strategies import Peer
 from table import Table
 
 from tunekit.search.asking import ask
 from tunekit.search.genes import from_units, reflect, to_units
 from tunekit.search.samplers import make_sampler
+from tunekit.search.space import Space
+
+SEARCHES = [("genetic", 2, 60), ("tpe", 1, 60), ("auto", 4, 60), ("peer", 2, 100)]  # seeds, trainings of each
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class Anywhere(Source):
 
 @dataclass(frozen=True)
 class Search(Source):
-    """A sampler that begins with the defaults and trains one setting after another to its end."""
+    """A sampler, or the peer's tuner, that begins with the defaults and trains one setting after another to
+    its end."""
 
     sampler: str
     seed: int
@@ -84,9 +90,7 @@ class Search(Source):
     def next(self, table: Table, running: list[Job], setting: int) -> Job | None:
         if any(job.source == self.name for job in running):
             return None
-        study = optuna.create_study(
-            direction="maximize", sampler=make_sampler(self.sampler, table.space, self.seed)
-        )
+        study = optuna.create_study(direction="maximize", sampler=self._sampler(table.space))
         distributions = table.space.distributions()
         for row in table.of(self.name):
             failed = row["failed"] is not None
@@ -96,12 +100,18 @@ class Search(Source):
                     params=table.params(row),
                     distributions=distributions,
                     value=None if failed else max(row["fitness"]),
+                    intermediate_values=dict(enumerate(row["fitness"], start=1)),
                 )
             )
         if not study.trials:
             study.enqueue_trial(table.space.defaults())
         params = ask(study, table.space).params
         return Job(setting, self.name, 0, params)
+
+    def _sampler(self, space: Space) -> BaseSampler:
+        if self.sampler == "peer":
+            return Peer(space, self.seed, scaled=False)
+        return make_sampler(self.sampler, space, self.seed)
 
 
 @dataclass(frozen=True)
@@ -140,14 +150,14 @@ def sources(scale: float) -> list[Source]:
         return max(round(trainings * scale), 1)
 
     searches = [
-        Search(f"{sampler}-{seed}", count(60), sampler, seed)
-        for sampler, seeds in (("genetic", 3), ("tpe", 2), ("auto", 3))
+        Search(f"{sampler}-{seed}", count(trainings), sampler, seed)
+        for sampler, seeds, trainings in SEARCHES
         for seed in range(seeds)
     ]
     return [
         Defaults("defaults", count(20)),
-        Near("near", count(420)),
-        Anywhere("anywhere", count(300)),
+        Near("near", count(330)),
+        Anywhere("anywhere", count(240)),
         *searches,
         Again("again", count(280)),
     ]
