@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.results.tune_folder import typical_tune_folder
-from tunekit.results import importance as importance_module
 from tunekit.results.folder import WRITTEN_BY_RUNS
-from tunekit.results.importance import ENOUGH, Importance, importances
+from tunekit.results.importance import Importance, importances
 from tunekit.results.importance_files import importance_figure, write_importance
 from tunekit.results.run import Run
 from tunekit.results.trials import TrialRow
@@ -161,7 +160,7 @@ def test_that_all_trials_lie_where_the_search_began_is_no_reason() -> None:
 @given(st.integers(1, 30), st.data())
 def test_the_chance_of_a_crowd_is_that_of_drawing_it(total: int, data: st.DataObject) -> None:
     marked, drawn = data.draw(st.integers(0, total)), data.draw(st.integers(0, total))
-    chances = [importance_module._at_least(crowd, drawn, marked, total) for crowd in range(drawn + 2)]
+    chances = [at_least(crowd, drawn, marked, total) for crowd in range(drawn + 2)]
     assert chances[0] == pytest.approx(1)
     assert chances[-1] == 0
     mean = sum(chances[1:])  # of a count, the sum of its chances to be at least 1, 2, ...

@@ -40,24 +40,19 @@ from typing import Literal
 
 import numpy as np
 
-from tunekit.args import TrainArgs
-from tunekit.checks import build_args
-from tunekit.errors import ArgumentError
+from tunekit.results.bounds import ENOUGH, End, bound
 from tunekit.results.trials import TrialRow
 from tunekit.search.genes import to_units
 from tunekit.search.space import Parameter, Space
 
-ENOUGH, ENOUGH_COMPLETE = 20, 5  # trials that were done or stopped, and done
+ENOUGH_COMPLETE = 5  # trials that were done, of ENOUGH that were done or stopped
 LEVEL = 0.05  # of wrong claims
 DRAWS = 59  # of shuffled scores: three of sixty are LEVEL
 TREES = 32
 COPIES = 12  # of parameters, shuffled, at least
 PLANTED = 0.1  # of the spread: an effect that is worth knowing
-ELITE, LEAST_ELITE = 0.2, 5  # the best so many of the trials
-NEAR = 0.1  # of the range is 'at its end'
 
 Verdict = Literal["mattered", "no effect", "unclear"]
-End = Literal["", "low", "high"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,7 @@ def importances(
     verdicts, chance = _verdicts(evaluator, genes, has, scores, importance, space, seed, draws)
     whole = max(float(importance.sum()), 1e-9)
     places = _places(evaluator, scores, seed, draws // 3)
+    tests = 2 * len(space.parameters)  # of ends: Bonferroni's bound over all
     found = [
         Importance(
             parameter.name,
@@ -103,7 +99,7 @@ def importances(
             float(chance[index]) / whole,
             (int(places[0, index]), int(places[1, index])),
             verdicts[index],
-            _bound(parameter, genes[has[:, index], index], scores[has[:, index]], 2 * len(space.parameters)),
+            bound(parameter, genes[has[:, index], index], scores[has[:, index]], LEVEL / tests),
         )
         for index, parameter in enumerate(space.parameters)
     ]
@@ -260,55 +256,3 @@ def _places(evaluator: _Evaluator, scores: np.ndarray, seed: int, halves: int) -
         kept[chosen] = scores[chosen]
         places.append(1 + np.argsort(np.argsort(-evaluator(kept, half), kind="stable")))
     return np.quantile(places, (0.05, 0.95), axis=0, method="nearest")
-
-
-def _bound(parameter: Parameter, genes: np.ndarray, scores: np.ndarray, tests: int) -> End:
-    """The end at which most of the best trials crowd, and more of them than trials of whatever score do.
-
-    How many of the best would be there by chance is hypergeometric; Bonferroni's bound over all `tests`. That
-    many trials, good and bad, lie where the search began is thus no reason.
-    """
-    if parameter.kind == "choice" or len(genes) < ENOUGH:
-        return ""
-    count = max(math.ceil(ELITE * len(genes)), LEAST_ELITE)
-    best = np.argsort(-scores, kind="stable")[:count]
-    # A whole number stands for a part of the range: the last one is at the end however wide that part is.
-    near = max(NEAR, 1 / (parameter.high - parameter.low + 1)) if parameter.kind == "int" else NEAR
-    ends: tuple[tuple[End, np.ndarray], ...] = (("low", genes <= near), ("high", genes >= 1 - near))
-    for end, there in ends:
-        crowd = int(there[best].sum())
-        if (
-            crowd > count / 2
-            and _at_least(crowd, count, int(there.sum()), len(genes)) <= LEVEL / tests
-            and _can_be_wider(parameter, end)
-        ):
-            return end
-    return ""
-
-
-def _at_least(crowd: int, drawn: int, marked: int, total: int) -> float:
-    """The chance of `crowd` or more marked ones among so many drawn from `total`."""
-    ways = sum(
-        math.comb(marked, some) * math.comb(total - marked, drawn - some)
-        for some in range(crowd, min(drawn, marked) + 1)
-    )
-    return ways / math.comb(total, drawn)
-
-
-def _can_be_wider(parameter: Parameter, end: End) -> bool:
-    """Whether the argument itself takes values beyond that end: hsv_h below 0 is nothing."""
-    if parameter.kind == "int":
-        beyond = parameter.low - 1 if end == "low" else parameter.high + 1
-        if parameter.scale == "log" and beyond < 1:
-            return False
-    elif end == "low":
-        beyond = parameter.low * 0.99 if parameter.low > 0 else parameter.low - 0.01
-    elif parameter.scale == "logit":
-        beyond = parameter.high + 0.01 * (1 - parameter.high)
-    else:
-        beyond = parameter.high + 0.01 * abs(parameter.high)
-    try:
-        build_args(TrainArgs, {parameter.name: int(beyond) if parameter.kind == "int" else beyond})
-    except ArgumentError:
-        return False
-    return True
