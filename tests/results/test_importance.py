@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.results.tune_folder import typical_tune_folder
+from tunekit.results.bounds import ENOUGH, at_least
 from tunekit.results.folder import WRITTEN_BY_RUNS
 from tunekit.results.importance import Importance, importances
 from tunekit.results.importance_files import importance_figure, write_importance
