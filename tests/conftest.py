@@ -21,7 +21,6 @@ LONG = (
     "tuning/test_storage_search.py",
     "training/test_distributed.py",
     "tuning/test_cluster.py",
-    "tuning/test_objectives.py",
     "tuning/test_submit.py",
     "tuning/test_remote.py",
 )

@@ -78,14 +78,12 @@ class TuneArgs(TrainArgs):
         "what is searched for: fitness, and up to two costs that are to be low, which the model decides:"
         " parameters (millions), gflops (at imgsz), latency (ms an image at batch 1, on the trial's device)",
     )
-    sampler: Literal["auto", "genetic", "tpe", "cmaes", "gp", "priorband", "nsga2", "random", "grid"] = (
-        setting(
-            "genetic",
-            "search",
-            "what chooses the next trial; auto is evolution that a model advises; nsga2 is for several"
-            " objectives, and the default there; grid tries all combinations of `steps` values of each"
-            " hyperparameter",
-        )
+    sampler: Literal[SAMPLERS] = setting(  # type: ignore[valid-type]
+        "genetic",
+        "search",
+        "what chooses the next trial; auto is evolution that a model advises; nsga2 is for several"
+        " objectives, and the default there; grid tries all combinations of `steps` values of each"
+        " hyperparameter",
     )
     steps: int = arg(
         3, "search", "grid: values of each range, both ends among them; choices have all of theirs", ge=2
