@@ -19,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from tests.search.test_genetic import mixed_space, regret, run, sphere, study_of
+from tunekit import search_args
 from tunekit.checks import build_args
 from tunekit.errors import ArgumentError
 from tunekit.search.asking import ask
@@ -37,6 +38,10 @@ def numbers() -> Space:
 
 def space_of(name: str) -> Space:
     return numbers() if name == "cmaes" else mixed_space()
+
+
+def test_the_words_of_the_argument_are_the_samplers() -> None:
+    assert tuple(SAMPLERS) == search_args.SAMPLERS
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
