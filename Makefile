@@ -4,6 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Compiled modules are kept, whatever the environment says: the hundreds of processes that tests and trials
+# start would each compile torch and Ray anew, 14 s every time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench clean
 
