@@ -1,7 +1,7 @@
 """`profile=True`: where the time of training goes, from a few steps of its first epoch.
 
-In: an engine. Out: profile.txt, a table of the operators that take most of the time, under the ranges data,
-forward, loss, backward and step.
+In: an engine. Out: profile.txt, a table of all operators and of the ranges data, forward, loss, backward and
+step, those first that take most of the time themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from tunekit.training.engine import Engine
 
 PROFILE = "profile.txt"
 SKIPPED, STEPS = 3, 10  # first steps are slow: caches are cold, kernels are chosen
-ROWS = 40
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def profiled(engine: Engine, folder: Path) -> Iterator[None]:
     steps = min(STEPS, batches - skipped)
 
     def write(result: torch.profiler.profile) -> None:
-        table = result.key_averages().table(sort_by=order, row_limit=ROWS)
+        table = result.key_averages().table(sort_by=order, row_limit=-1)
         write_text(folder / PROFILE, f"{steps} training steps after the first {skipped}\n{table}\n")
 
     plan = schedule(wait=max(skipped - 1, 0), warmup=min(skipped, 1), active=steps, repeat=1)
