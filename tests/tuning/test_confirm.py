@@ -13,7 +13,7 @@ import yaml
 from optuna.trial import TrialState
 
 from tests.results.tune_folder import TuneFolder, new_tune_folder
-from tests.tuning.test_run import TINY, search, started, table
+from tests.tuning.test_run import search, started, table
 from tunekit.args import TrainArgs
 from tunekit.results.confirmation import read_confirmation
 from tunekit.results.run import Run
@@ -138,7 +138,7 @@ BEGIN = [("defaults", "6"), ("1", "6"), ("defaults", "7"), ("1", "7")]
 @pytest.fixture(scope="module")
 def confirmed(shared_ray, place) -> Run:
     given = {"space": "quick", "iterations": 2, "finalists": 1, "confirm": 2, "seed": 5, "name": "sure"}
-    return search(**{**TINY, **given}, project="runs/tune")
+    return search(**given, project="runs/tune")
 
 
 def test_a_confirmed_search_says_so_in_all_places_and_once_more_when_it_is_asked(confirmed, capsys):

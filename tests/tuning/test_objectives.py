@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.test_run import TINY, started, table, wait_for
+from tests.tuning.test_run import ALONE, started, table, wait_for
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.models.weights import load_model
 from tunekit.results.run import Run
@@ -24,11 +24,10 @@ model: {choice: [yolo11p.yaml, yolov8p.yaml], prior: yolo11p.yaml}
 lr0: {range: [0.001, 0.1], scale: log}
 """
 SEARCH = {
-    **{name: value for name, value in TINY.items() if name not in ("model", "sampler", "scheduler")},
+    **{name: value for name, value in ALONE.items() if name not in ("model", "sampler", "scheduler")},
     "space": "models.yaml",
     "objectives": "fitness,latency,parameters",
     "epochs": 2,
-    "threads": 1,
     "name": "several",
 }
 

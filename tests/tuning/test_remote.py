@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.tuning.test_run import TINY, started, table, wait_for
 from tunekit import verbs
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.trials import read_trials
-from tunekit.tuning.remote import status
+from tunekit.tuning.remote import PATIENCE, status
 from tunekit.verb_args import RunArgs
 
 SPACE = "lr0: {range: [0.001, 0.1], scale: log}\nmosaic: {range: [0.0, 1.0]}\n"
@@ -26,9 +27,10 @@ def typed(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_running_search_is_looked_at_given_trials_and_stopped(tmp_path):
     (tmp_path / "space.yaml").write_text(SPACE)
-    words = [f"{name}={value}" for name, value in {**TINY, "epochs": 300, "iterations": 2}.items()]
+    given = {**TINY, "epochs": 300, "iterations": 2, "threads": 1, "concurrent": 2}
+    words = [f"{name}={value}" for name, value in given.items()]
     run = tmp_path / "runs/tune/live"
-    search = started(tmp_path, *words, "space=space.yaml", "name=live", "concurrent=2")
+    search = started(tmp_path, *words, "space=space.yaml", "name=live")
     wait_for(search, run, 0, 1)
 
     look = typed(tmp_path, "status")  # the latest run
@@ -70,7 +72,9 @@ def test_a_running_search_is_looked_at_given_trials_and_stopped(tmp_path):
     over = typed(tmp_path, "status", "run=runs/tune/live")
     assert "no search runs there now" in over.stdout
     assert "interrupted" in over.stdout
+    began = time.monotonic()
     gone = typed(tmp_path, "add", "lr0=0.02")
+    assert time.monotonic() - began < PATIENCE, "nobody is waited for"
     assert gone.returncode == RunFolderError.exit_code
     assert "no search answers" in gone.stderr
 

@@ -32,6 +32,7 @@ TINY = {
 }
 # With this gain the loss overflows: such a trial fails, always.
 BREAKING = "box: {choice: [7.5, 1.0e+39], prior: 7.5}\nlr0: {range: [0.001, 0.01], scale: log}\n"
+ALONE = {**TINY, "threads": 1, "concurrent": 1}  # one process that trains, as it takes seconds to start
 TIMES = {"time", "seconds", "images_per_second"}
 
 
@@ -45,7 +46,7 @@ def place(tmp_path_factory):
 
 
 def search(**given):
-    return tune(build_args(TuneArgs, {**TINY, **given}))
+    return tune(build_args(TuneArgs, {**ALONE, **given}))
 
 
 def table(path):
@@ -89,7 +90,8 @@ def finished(shared_ray, place):
     """A search of six trials: some fail by themselves, and the process of trial 0 is killed once."""
     (place / "breaking.yaml").write_text(BREAKING)
     killer = kill_trial_when(place / "runs/tune/mixed", 0, 2)
-    run = search(space="breaking.yaml", iterations=6, name="mixed", project="runs/tune", cls=0.7)
+    given = {"space": "breaking.yaml", "iterations": 6, "concurrent": 2, "cls": 0.7}
+    run = search(**given, name="mixed", project="runs/tune")
     assert not killer.is_alive()
     return run
 
@@ -261,7 +263,7 @@ def wait_for(process, run, finished, epochs):
 
 @pytest.mark.timeout(600)  # seconds on a machine of its own, minutes on a busy one
 def test_a_search_that_is_killed_and_then_interrupted_ends_as_if_nothing_had_been(shared_ray, place):
-    words = [f"{name}={value}" for name, value in {**TINY, "epochs": 8, "iterations": 3}.items()]
+    words = [f"{name}={value}" for name, value in {**ALONE, "epochs": 8, "iterations": 3}.items()]
     run = place / "runs/tune/cut"
     first = started(place, *words, "space=quick", "name=cut")
     wait_for(first, run, 0, 2)

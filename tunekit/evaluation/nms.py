@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 MAX_CANDIDATES = 30_000
 FIRST_PORTION = 4 / 3  # times max_det candidates: a CPU's time grows with the square of a portion,
@@ -76,5 +75,7 @@ def _best(confidences: Tensor, count: int) -> Tensor:
 def _separate(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float) -> Tensor:
     """Indices of sorted candidates that stay, in order. Classes are moved apart, so that they do not meet; in
     double precision this costs no accuracy. nms orders equal confidences as it likes, hence the sort."""
+    from torchvision.ops import nms  # brings torch's compiler along, 2 s: whoever trains needs that anyway
+
     apart = boxes.double() + (classes * (boxes.max() - boxes.min() + 1).double()).unsqueeze(1)
     return nms(apart, confidences.double(), iou).sort().values

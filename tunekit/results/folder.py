@@ -142,6 +142,11 @@ def lock_run(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def may_be_driven(folder: Path) -> bool:
+    """False when surely no process drives it, on whatever computer; one that was killed may leave True."""
+    return (folder / PID).exists()
+
+
 def _note_owner(folder: Path) -> None:
     try:
         (folder / PID).write_text(str(os.getpid()))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tunekit.errors import ArgumentError, RunFolderError
 from tunekit.results.confirmation import read_confirmation
+from tunekit.results.folder import may_be_driven
 from tunekit.results.pareto import pareto_words
 from tunekit.results.trials import JOURNAL, read_trials
 from tunekit.search.space import load_space
@@ -32,7 +33,7 @@ def status(args: RunArgs) -> None:
     run = _run(args)
     runs = True
     try:
-        told = ask(run, Request("look", {}), patience=LOOK_PATIENCE)
+        told = _answer(run, Request("look", {}), LOOK_PATIENCE)
     except RunFolderError:
         runs, told = False, f"no search runs there now (or it is busy); to go on: tunekit tune resume={run}"
     trials = read_trials(run)
@@ -58,7 +59,7 @@ def status(args: RunArgs) -> None:
 def stop(args: StopArgs) -> None:
     """Ask a search to end one trial, or all and itself, after which it can be resumed."""
     run = _run(args)
-    print(ask(run, Request("stop", {"trial": args.trial}), patience=PATIENCE))
+    print(_answer(run, Request("stop", {"trial": args.trial}), PATIENCE))
 
 
 def add(args: RunArgs) -> None:
@@ -67,7 +68,12 @@ def add(args: RunArgs) -> None:
     given = {name: getattr(args, name) for name in args.model_fields_set - {"run"}}
     if not given:
         raise ArgumentError("add takes hyperparameters to try: tunekit add lr0=0.02 mosaic=0.5")
-    print(ask(run, Request("add", {"params": given}), patience=PATIENCE))
+    print(_answer(run, Request("add", {"params": given}), PATIENCE))
+
+
+def _answer(run: Path, request: Request, patience: float) -> str:
+    """Nobody is waited for where nobody can be."""
+    return ask(run, request, patience=patience if may_be_driven(run) else 0.0)
 
 
 def _run(args: RunArgs) -> Path:
