@@ -299,7 +299,7 @@ def test_what_can_be_tuned_is_a_training_argument_without_folders_or_machine() -
 
 def test_with_several_objectives_other_choices_are_the_defaults() -> None:
     one = build_args(TuneArgs, {"objectives": "fitness"})
-    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("genetic", "asha", 3, ())
+    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("auto", "asha", 3, ())
     for written in ("fitness,latency", "[fitness, latency]", ["fitness", "latency"], ("fitness", "latency")):
         two = build_args(TuneArgs, {"objectives": written})
         assert (two.sampler, two.scheduler, two.fresh_seeds, two.costs) == ("nsga2", "none", 0, ("latency",))

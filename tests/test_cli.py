@@ -77,7 +77,7 @@ def test_a_verbs_help_shows_each_argument_with_its_default(verb: str) -> None:
 
 def test_help_shows_choices_ranges_docs_and_what_can_be_searched() -> None:
     shown = " ".join(tunekit_command("tune", "--help").stdout.split())
-    assert "sampler genetic auto, genetic, tpe, cmaes, what chooses the next trial" in shown
+    assert "sampler auto auto, genetic, tpe, cmaes, what chooses the next trial" in shown
     assert "mosaic * 1.0 number from 0 to 1 probability of a mosaic of four images" in shown
     assert "iterations 100 whole number at least 1" in shown
 

@@ -79,7 +79,7 @@ class TuneArgs(TrainArgs):
         " parameters (millions), gflops (at imgsz), latency (ms an image at batch 1, on the trial's device)",
     )
     sampler: Literal[SAMPLERS] = setting(  # type: ignore[valid-type]
-        "genetic",
+        "auto",
         "search",
         "what chooses the next trial; auto is evolution that a model advises; nsga2 is for several"
         " objectives, and the default there; grid tries all combinations of `steps` values of each"

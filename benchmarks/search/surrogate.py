@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import common
 import numpy as np
 from boxes import Box, Training
+from scipy.ndimage import median_filter
 from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -41,11 +42,13 @@ from tunekit.search.space import Space
 SHAPES = 5  # of curves
 ALIKE = 12  # residual curves to draw from
 FOLDS = 5
+NEIGHBOURS = 21  # trainings at about the same time
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Trainings: genes (N, D), fitness (N, E), seconds of an epoch (N,), number of the setting (N,)."""
+    """Trainings: genes (N, D), fitness (N, E), seconds of an epoch, 1 in the mean (N,), number of the setting
+    (N,)."""
 
     genes: np.ndarray
     fitness: np.ndarray
@@ -63,6 +66,7 @@ def curves_of(table: Table, epochs: int) -> Curves:
     fitness = np.maximum.accumulate(np.array([row["fitness"] for row in rows]), axis=1)
     assert fitness.shape[1] == epochs
     seconds = np.array([np.median(row[CPU]) for row in rows])
+    seconds /= median_filter(seconds, NEIGHBOURS, mode="nearest")  # the machine was not always alone
     _, settings = np.unique(genes, axis=0, return_inverse=True)  # several sources begin with the defaults
     return Curves(genes, fitness, seconds, settings)
 
