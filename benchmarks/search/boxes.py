@@ -22,9 +22,10 @@ from tunekit.search.space import Space, load_space
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What came of one: fitness after each epoch, and what each took."""
+    """What came of one: fitness after each epoch, and what each took. One that fails has fewer epochs than
+    the box; the one in which it fails is lost."""
 
-    fitness: np.ndarray  # (E,)
+    fitness: np.ndarray  # (E,), fewer of one that fails
     seconds: np.ndarray  # (E,)
 
 

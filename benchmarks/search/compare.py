@@ -28,15 +28,15 @@ from boxes import PROBLEMS, TABLES, Box, Synthetic, Tabular
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 from simulate import Story, search
-from strategies import STRATEGIES
-from surrogate import Learnt
+from strategies import ABLATED, STRATEGIES
+from surrogate import HOW, Learnt
 from tasks import TASKS
 
 from tunekit.results.style import save
 
 MARKS = (5, 10, 20, 50, 100)  # whole trainings
 BOXES = (
-    *(f"{task}{how}" for task in TASKS for how in ("", ", misled")),
+    *(f"{task}, {how}" if how else task for task in TASKS for how in HOW),
     *PROBLEMS,
     *(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets),
 )
@@ -50,7 +50,8 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("boxes", nargs="+", choices=BOXES)
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    known = {**STRATEGIES, **ABLATED}
+    parser.add_argument("--strategies", nargs="+", choices=known, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--slots", type=int, default=4, help="trainings side by side (%(default)s)")
@@ -104,8 +105,8 @@ def box_of(name: str, seed: int) -> Box:
     family, _, dataset = name.partition("/")
     if family in TABLES:
         return Tabular(family, dataset)
-    task, _, misled = name.partition(", ")
-    return Learnt(task, misled == "misled")
+    task, _, how = name.partition(", ")
+    return Learnt(task, how)
 
 
 def kept(name: str, box: str, slots: int, trainings: int, seed: int, out: Path) -> Path:
@@ -121,7 +122,7 @@ def run(job: tuple[str, str, int, int, int, Path]) -> str:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
         place = box_of(box, seed)
-        story = search(STRATEGIES[name], place, slots, trainings * place.epochs, seed)
+        story = search({**STRATEGIES, **ABLATED}[name], place, slots, trainings * place.epochs, seed)
         file.write_text(json.dumps(asdict(story)))
     return file.stem
 

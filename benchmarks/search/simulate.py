@@ -73,16 +73,21 @@ def search(strategy: Strategy, box: Box, slots: int, budget: int, seed: int) -> 
         now, number = heapq.heappop(events)
         one = running[number]
         one.epoch, spent = one.epoch + 1, spent + 1
-        value = float(one.training.fitness[one.epoch - 1])
-        one.trial.report(value, one.epoch)
-        on = rule is None or rule.decide(number, one.epoch, value)
-        if on and one.epoch < box.epochs:
-            heapq.heappush(events, (now + one.training.seconds[one.epoch], number))
-            continue
+        failed = one.epoch > len(one.training.fitness)
+        if not failed:
+            value = float(one.training.fitness[one.epoch - 1])
+            one.trial.report(value, one.epoch)
+            on = rule is None or rule.decide(number, one.epoch, value)
+            if on and one.epoch < box.epochs:
+                heapq.heappush(events, (now + one.training.seconds[one.epoch], number))
+                continue
         del running[number]
-        best = float(one.training.fitness[: one.epoch].max())
-        done = one.epoch == box.epochs
-        study.tell(one.trial, best if done else None, TrialState.COMPLETE if done else TrialState.PRUNED)
+        if failed:
+            study.tell(one.trial, state=TrialState.FAIL)
+        elif one.epoch < box.epochs:
+            study.tell(one.trial, state=TrialState.PRUNED)
+        else:
+            study.tell(one.trial, float(one.training.fitness.max()))
         story.epochs.append(spent)
         story.seconds.append(now)
         story.truth.append(box.truth(reported(study, box.space)))

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from simulate import Strategy
 
 from tunekit.search.asha import Asha, default_grace, rungs
+from tunekit.search.auto import AutoSampler, Policy
+from tunekit.search.gaussian import GaussianProcess
 from tunekit.search.genes import from_units, to_units
+from tunekit.search.genetic import History, Result
 from tunekit.search.rule import Rule
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import Space
@@ -122,6 +125,29 @@ class Classic(Baseline):
         return {p.name: p.nearest(float(v)) for p, v in zip(self._space.parameters, child, strict=True)}
 
 
+class Lucky(AutoSampler):
+    """Takes the highest score for the best, where auto asks its model."""
+
+    def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
+        model, seen = super()._learnt(study, number, history)
+        places = {result.number: place for place, result in enumerate(history.ranked)}
+        return model, sorted(seen, key=lambda result: places[result.number])
+
+
+class NothingRuns(History):
+    def running(self, number: int) -> list[tuple[FrozenTrial, np.ndarray]]:
+        return []
+
+
+class Blind(AutoSampler):
+    """Knows nothing of trials that run."""
+
+    def propose(self, study: Study, number: int) -> dict[str, Any]:
+        if self._history is None or self._history.study is not study:
+            self._history = NothingRuns(study, self._space)
+        return super().propose(study, number)
+
+
 def _asha(epochs: int) -> Rule:
     return Asha(rungs(epochs, default_grace(epochs, WARMUP), REDUCTION), REDUCTION)
 
@@ -149,4 +175,19 @@ STRATEGIES: dict[str, Strategy] = {
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
     "priorband + asha": _ours("priorband", _asha),
+}
+
+
+def _auto(policy: Policy) -> Strategy:
+    return Strategy(lambda space, seed: AutoSampler(space, seed, policy), _asha)
+
+
+# The default without one of its parts; without the model it is genetic, without the rule auto alone.
+ABLATED: dict[str, Strategy] = {
+    "auto + asha, none around the defaults": _auto(Policy(prior=0.0)),
+    "auto + asha, none from anywhere": _auto(Policy(anywhere=0.0)),
+    "auto + asha, no rounds": _auto(Policy(rounds=0)),
+    "auto + asha, ends of curves alone": _auto(Policy(marks=())),
+    "auto + asha, the luckiest is best": Strategy(Lucky, _asha),
+    "auto + asha, blind to what runs": Strategy(Blind, _asha),
 }

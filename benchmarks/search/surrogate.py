@@ -98,11 +98,11 @@ class Surrogate:
         """(M,) of an epoch."""
         return _predicted(self._cost, genes)
 
-    def drawn(self, genes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(E,) fitness of one training with genes (D,)."""
+    def drawn(self, genes: np.ndarray, rng: np.random.Generator, noise: float = 1.0) -> np.ndarray:
+        """(E,) fitness of one training with genes (D,), with `noise` times the noise that there is."""
         curve, (residuals, at) = self.expected(genes[None])[0], self._noise
         alike = np.argsort(np.abs(at - curve[-1]))[:ALIKE]
-        return np.clip(curve + residuals[rng.choice(alike)], 0, 1)
+        return np.clip(curve + noise * residuals[rng.choice(alike)], 0, 1)
 
     @cached_property
     def _noise(self) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +139,16 @@ def _residuals(known: Curves) -> Curves:
     return Curves(*map(np.concatenate, parts))
 
 
+HOW = ("", "misled", "noisy", "failing")
+
+
 @dataclass(frozen=True, eq=False)
 class Learnt(Box):
-    """Trainings of `task` as the surrogate has them. With `misled` a search begins at settings that are far
-    worse than the defaults."""
+    """Trainings of `task` as the surrogate has them. `how`: misled, a search begins at settings that are far
+    worse than the defaults; noisy, with three times the noise; failing, one in five ends in a failure."""
 
     task: str
-    misled: bool = False
+    how: str = ""
 
     @property
     def epochs(self) -> int:  # type: ignore[override]
@@ -154,7 +157,7 @@ class Learnt(Box):
     @cached_property
     def space(self) -> Space:  # type: ignore[override]
         space = plan_of(self.task).space
-        return misleading(space) if self.misled else space
+        return misleading(space) if self.how == "misled" else space
 
     @cached_property
     def _surrogate(self) -> Surrogate:
@@ -164,9 +167,12 @@ class Learnt(Box):
         return float(self._surrogate.expected(to_units(self.space, params)[None])[0, -1])
 
     def train(self, params: dict[str, Any], seed: int) -> Training:
-        genes = to_units(self.space, params)
-        fitness = self._surrogate.drawn(genes, np.random.default_rng(seed))
-        return Training(fitness, np.full(self.epochs, self._surrogate.seconds(genes[None])[0]))
+        genes, rng = to_units(self.space, params), np.random.default_rng(seed)
+        fitness = self._surrogate.drawn(genes, rng, noise=3.0 if self.how == "noisy" else 1.0)
+        seconds = np.full(self.epochs, self._surrogate.seconds(genes[None])[0])
+        if self.how == "failing" and rng.random() < 0.2:
+            fitness = fitness[: rng.integers(self.epochs)]
+        return Training(fitness, seconds)
 
 
 def misleading(space: Space) -> Space:
