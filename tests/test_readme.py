@@ -23,6 +23,7 @@ from tunekit.search.space import load_space
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SMALL = {"epochs": "1", "imgsz": "64", "iterations": "2", "confirm": "2"}
+FEW = "fraction=0.05, threads=1, concurrent=1"  # images, and processes, which take seconds to start
 TYPED = 1  # commands
 TUNEKIT = [sys.executable, "-m", "tunekit"]
 
@@ -108,7 +109,7 @@ def test_the_python_of_the_readme_works(home: Path) -> None:
     (program,) = blocks("python")
     for name, size in SMALL.items():
         program = re.sub(rf"\b{name}=\d+", f"{name}={size}", program)
-    program = program.replace('model="yolo11p.yaml"', 'model="yolo11p.yaml", fraction=0.05, threads=1')
+    program = program.replace('model="yolo11p.yaml"', f'model="yolo11p.yaml", {FEW}')
     done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, f"{program}\n{done.stdout}\n{done.stderr}"
 
@@ -131,7 +132,7 @@ def test_the_examples_work(home: Path) -> None:
     program = (ROOT / "examples" / "tune_digits.py").read_text()
     for name, size in SMALL.items():
         program = re.sub(rf"\b{name}=\d+", f"{name}={size}", program)
-    program = program.replace("nbs=16", "nbs=16, fraction=0.05, threads=1")
+    program = program.replace("nbs=16", f"nbs=16, {FEW}")
     done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "mAP50-95 on images that no search has seen: " in done.stdout

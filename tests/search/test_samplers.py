@@ -246,5 +246,5 @@ def test_a_grid_that_is_too_large_is_refused_at_once_with_its_size() -> None:
 
 def test_steps_are_the_grid_s_alone() -> None:
     assert build_args(TuneArgs, {"sampler": "grid", "steps": 5}).steps == 5
-    with pytest.raises(ArgumentError, match="steps=5: sampler=genetic has no use for it: leave it out"):
+    with pytest.raises(ArgumentError, match="steps=5: sampler=auto has no use for it: leave it out"):
         build_args(TuneArgs, {"steps": 5})

@@ -43,7 +43,13 @@ def stored(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-@pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
+OFTEN = ("auto", "SGD", "MuSGD", "AdamW")  # what auto chooses among, and auto
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [*OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS if name not in OFTEN)],
+)
 def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(optimizer):
     settings = {"optimizer": optimizer} if optimizer == "auto" else {"optimizer": optimizer, "lr0": 0.002}
     with closing(engine(**settings)) as whole:

@@ -50,9 +50,9 @@ def trained(**settings) -> tuple[list, Engine]:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"lanes": 2},
-        pytest.param({"lanes": 3, "threads": 3}, marks=pytest.mark.slow),
         {"lanes": 2, "freeze": 3},
+        pytest.param({"lanes": 2}, marks=pytest.mark.slow),
+        pytest.param({"lanes": 3, "threads": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_training_in_lanes_is_the_training_without_them(threads, settings):

@@ -43,6 +43,13 @@ def crew(shared_ray):
     assert_nothing_is_left()
 
 
+@pytest.fixture(scope="module")
+def pair():
+    """The same two workers, without Ray."""
+    with pair_of_processes() as pair:
+        yield pair
+
+
 def assert_nothing_is_left() -> None:
     """No process of workers, and nothing that is kept for them."""
     deadline = time.monotonic() + 30
@@ -124,7 +131,7 @@ def test_a_search_outlives_the_death_of_what_keeps_its_workers(shared_ray, tmp_p
     assert_nothing_is_left()
 
 
-def test_trials_take_turns_on_workers_that_stay_up(crew, tmp_path):
+def test_trials_take_turns_on_workers_that_stay_up(crew, pair, tmp_path):
     first = crew.train(order(0, tmp_path))
     assert (first["epoch"], first["finished"]) == (1, False)
     workers = worker_processes()
@@ -140,10 +147,9 @@ def test_trials_take_turns_on_workers_that_stay_up(crew, tmp_path):
     assert len(workers) == 2
     assert spent < 20, "to start workers for each trial takes longer than that"
 
-    with pair_of_processes() as pair:  # the same two workers, without Ray
-        for number, lr0 in ((0, 0.01), (1, 0.02)):
-            rows, _ = pair(trained, {**SETTINGS, "lr0": lr0}, False)[0]
-            assert table(tmp_path / str(number)) == rows
+    for number, lr0 in ((0, 0.01), (1, 0.02)):
+        rows, _ = pair(trained, {**SETTINGS, "lr0": lr0}, False)[0]
+        assert table(tmp_path / str(number)) == rows
 
 
 def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path):
@@ -158,7 +164,7 @@ def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path)
 
 
 @pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path, stored):
+def test_a_worker_that_dies_costs_its_epoch_alone(crew, pair, tmp_path, stored):
     call, folder = order(0, tmp_path), tmp_path
     if stored:
         storage, folder = Storage(str(tmp_path)).below("store/0"), tmp_path / "store"
@@ -169,8 +175,7 @@ def test_a_worker_that_dies_costs_its_epoch_alone(crew, tmp_path, stored):
     notes = [result["note"] for result in results if result["note"]]
     assert len(notes) == 1
     assert "of 2 died (killed, or out of memory?): all started again" in notes[0]
-    with pair_of_processes() as pair:
-        rows, _ = pair(trained, SETTINGS, False)[0]
+    rows, _ = pair(trained, SETTINGS, False)[0]
     assert table(folder / "0") == rows
     assert not (tmp_path / "not here").exists()
 
