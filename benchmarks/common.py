@@ -109,7 +109,7 @@ def cores() -> int:
 
 
 def machine() -> str:
-    """CPU model with its widest arithmetic (trainings with bfloat16 are twice as fast), cores and memory of
+    """CPU model with its widest arithmetic (where that is bfloat16 we train in it), cores and memory of
     this machine, and the load that was on it before we began."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():

@@ -46,9 +46,8 @@ def small(command: str) -> list[str]:
         words = [f"{name}={size}" if word.startswith(f"{name}=") else word for word in words]
     if words[0] in ("tune", "train") and "resume=" not in command and "cfg=" not in command:
         words += ["fraction=0.05", "threads=1"]
-        words += (
-            ["concurrent=1"] if words[0] == "tune" else []
-        )  # a process that trains takes seconds to start
+        if words[0] == "tune":
+            words.append("concurrent=1")
         searched = any(word.startswith("objectives=") for word in words)  # then the space has small ones, too
         if not searched and not any(
             word.startswith("model=") and ("p.yaml" in word or ".pt" in word) for word in words

@@ -41,6 +41,7 @@ BOXES = (
     *(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets),
 )
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
+KNOWN = {**STRATEGIES, **ABLATED}
 TARGET = "peer"
 WHOLE = 100  # trainings of the target
 
@@ -50,8 +51,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("boxes", nargs="+", choices=BOXES)
-    known = {**STRATEGIES, **ABLATED}
-    parser.add_argument("--strategies", nargs="+", choices=known, default=list(STRATEGIES))
+    parser.add_argument("--strategies", nargs="+", choices=KNOWN, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--slots", type=int, default=4, help="trainings side by side (%(default)s)")
@@ -122,7 +122,7 @@ def run(job: tuple[str, str, int, int, int, Path]) -> str:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
         place = box_of(box, seed)
-        story = search({**STRATEGIES, **ABLATED}[name], place, slots, trainings * place.epochs, seed)
+        story = search(KNOWN[name], place, slots, trainings * place.epochs, seed)
         file.write_text(json.dumps(asdict(story)))
     return file.stem
 

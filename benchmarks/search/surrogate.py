@@ -47,8 +47,8 @@ NEIGHBOURS = 21  # trainings at about the same time
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Trainings: genes (N, D), fitness (N, E), seconds of an epoch, 1 in the mean (N,), number of the setting
-    (N,)."""
+    """Trainings: genes (N, D), fitness (N, E), seconds of an epoch against others at that time (N,), number
+    of the setting (N,)."""
 
     genes: np.ndarray
     fitness: np.ndarray
