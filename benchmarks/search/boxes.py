@@ -75,6 +75,53 @@ class Synthetic(Box):
         return Training(fitness, np.full(self.epochs, rng.uniform(0.8, 1.25)))
 
 
+@dataclass(frozen=True)
+class FromScratch(Box):
+    """A young model in a short training, as in tunekit's demo: nothing is found in the first epochs, the
+    defaults end at .07, the best of eight hyperparameters at .4; everything is noisy by a share of itself.
+    What it comes to multiplies up: the better a setting, the steeper it is around it, and the earlier the
+    first boxes are found."""
+
+    seed: int
+    epochs: int = 24
+    noise: float = 0.06
+    top: float = 0.4
+    start: float = 0.07
+
+    @cached_property
+    def space(self) -> Space:  # type: ignore[override]
+        return load_space("quick")
+
+    @cached_property
+    def _score(self) -> Callable[[np.ndarray], float]:
+        rng = np.random.default_rng((self.seed, 6))
+        prior = to_units(self.space, self.space.defaults())
+        best = _optimum(prior, rng)
+        importance = rng.permutation(np.logspace(0, -2, len(prior)))
+        unit = math.log(self.top / self.start) / float((importance * (prior - best) ** 2).sum())
+        return lambda genes: self.top * math.exp(-unit * float((importance * (genes - best) ** 2).sum()))
+
+    def truth(self, params: dict[str, Any]) -> float:
+        return self._score(to_units(self.space, params))
+
+    def train(self, params: dict[str, Any], seed: int) -> Training:
+        rng = np.random.default_rng((self.seed, seed))
+        truth = self.truth(params)
+        late = math.log(self.top / truth) / math.log(self.top / self.start)  # 1 for the defaults
+        onset = (2.0 + 3.0 * late) * math.exp(rng.normal(0, 0.2))
+        ended = np.arange(1, self.epochs + 1)
+        rise = 1 - np.exp(-np.maximum(ended - onset, 0) / rng.uniform(6, 10))
+        final = (
+            truth * math.exp(rng.normal(0, self.noise)) / (1 - math.exp(-(self.epochs - onset) / 8))
+            if onset < self.epochs
+            else 0.0
+        )
+        fitness = final * rise * np.exp(rng.normal(0, self.noise, self.epochs)) + 1e-5 * rng.exponential(
+            size=self.epochs
+        )
+        return Training(fitness, np.full(self.epochs, rng.uniform(0.9, 1.1)))
+
+
 TABLES = {
     "HPOBench": [
         "car",

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import common
 import numpy as np
 import optuna
-from boxes import PROBLEMS, TABLES, Box, Synthetic, Tabular
+from boxes import PROBLEMS, TABLES, Box, FromScratch, Synthetic, Tabular
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 from simulate import Story, search
@@ -35,9 +35,11 @@ from tasks import TASKS
 from tunekit.results.style import save
 
 MARKS = (5, 10, 20, 50, 100)  # whole trainings
+FROM_SCRATCH = "from scratch"
 BOXES = (
     *(f"{task}, {how}" if how else task for task in TASKS for how in HOW),
     *PROBLEMS,
+    FROM_SCRATCH,
     *(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets),
 )
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
@@ -100,6 +102,8 @@ def main() -> None:
 
 def box_of(name: str, seed: int) -> Box:
     """The synthetic ones are another function for each seed."""
+    if name == FROM_SCRATCH:
+        return FromScratch(seed)
     if name in PROBLEMS:
         return Synthetic(name, seed)
     family, _, dataset = name.partition("/")

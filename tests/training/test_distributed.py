@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tunekit.models.weights import read_checkpoint
 from tunekit.training.device import available_cores
 from tunekit.training.distributed import MOST_DEATHS, check_workers, train_on_workers
 from tunekit.training.group import WorkerFault
-from tunekit.training.worker import Died, Judge
+from tunekit.training.worker import Died, Judge, told
 
 TWO = ("cpu", "cpu")
 # Gradients wait for their step when an epoch ends: they must survive, too.
@@ -250,16 +251,10 @@ def test_more_workers_than_there_is_room_for_are_refused():
         check_workers(args(device="0,cpu"), ("cuda:0", "cpu"))
 
 
-class Words(list):
-    """Stands for Ray's queue."""
-
-    put = list.append
-
-
 def judged(**faults: Exception) -> list:
-    words = Words()
+    words: queue.Queue = queue.Queue()  # stands for Ray's
     Judge(words).after_exception(None, {int(rank[1:]): fault for rank, fault in faults.items()})
-    return words
+    return [told(words, 0) for _ in range(words.qsize())]
 
 
 def test_only_deaths_are_worth_another_attempt():

@@ -18,7 +18,7 @@ from tunekit.training import lanes as lanes_module
 from tunekit.training.engine import Engine
 from tunekit.training.lanes import Lanes, lane_bytes, lanes_for
 
-TINY = {"model": "yolo11p.yaml", "imgsz": 64, "fraction": 0.12, "batch": 4, "nbs": 16, "threads": 2}
+TINY = {"model": "yolo11p.yaml", "imgsz": 64, "fraction": 0.06, "batch": 4, "nbs": 16, "threads": 2}
 TINY |= {
     "optimizer": "SGD",
     "lr0": 1e-4,
@@ -174,7 +174,7 @@ def test_lanes_where_there_can_be_none_are_refused(more):
 
 
 def test_a_resumed_training_in_lanes_is_the_uninterrupted_one_to_the_bit(threads):
-    settings = {"lanes": 2, "batch": 8, "nbs": 24, "epochs": 2}
+    settings = {"lanes": 2, "batch": 8, "nbs": 32, "epochs": 2}
     whole, uninterrupted = trained(**settings)
     with closing(engine(**settings)) as first:
         begun = next(first.epochs())

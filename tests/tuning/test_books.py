@@ -10,7 +10,7 @@ from tests.results.tune_folder import TuneFolder, new_tune_folder
 from tunekit.results import store
 from tunekit.results.store import read_epochs
 from tunekit.tuning import books as books_module
-from tunekit.tuning.books import SHARE, Books
+from tunekit.tuning.books import PICTURES_AFTER, SHARE, Books
 
 
 class Clock:
@@ -37,6 +37,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(books_module, "write_results", slowly)
     monkeypatch.setattr(books_module, "write_plots", lambda run, trials: None)
     return clock
+
+
+def test_a_search_that_is_over_soon_is_drawn_once(folder, clock, monkeypatch):
+    drawn: list[float] = []
+    monkeypatch.setattr(books_module, "write_plots", lambda run, trials: drawn.append(clock.now))
+    clock.cost = 0.0
+    books, began = Books(folder.path, folder.study), clock.now
+    for _ in range(3):
+        folder.trial([0.1, 0.2])
+        clock.now += PICTURES_AFTER / 4
+        books.update()
+    books.update(final=True)
+    assert drawn == [clock.now]
+    longer = Books(folder.path, folder.study)
+    for _ in range(5):
+        clock.now += PICTURES_AFTER / 4
+        longer.update()
+    assert len(drawn) > 1
+    assert drawn[1] - began >= PICTURES_AFTER
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_an_address_where_nobody_listens_is_told_at_once(kind, port):
     began = time.monotonic()
     with pytest.raises(ResourceError, match=rf"address={address}: no Ray cluster could be joined"):
         tune(build_args(TuneArgs, {**TINY, "address": address}))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert not ray.is_initialized()
 
 
@@ -218,7 +218,7 @@ def test_an_address_where_no_ray_listens_to_clients_is_told_soon(silent):
     began = time.monotonic()
     with pytest.raises(ResourceError, match=r"ray client connection timeout; .* for clients has port 10001"):
         tune(build_args(TuneArgs, {**TINY, "address": f"ray://127.0.0.1:{silent}"}))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert not ray.is_initialized()
 
 

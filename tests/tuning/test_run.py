@@ -276,7 +276,7 @@ def test_a_search_that_is_killed_and_then_interrupted_ends_as_if_nothing_had_bee
     began = time.monotonic()
     said, _ = second.communicate(timeout=60)
     assert second.returncode == 130
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     assert "go on with: tunekit tune resume=runs/tune/cut" in said
     assert "goes on after epoch" in said
     assert "Traceback" not in said

@@ -122,7 +122,7 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch):
     began = time.monotonic()
     with pytest.raises(RunFolderError, match="NETWORK_CONNECTION"):
         Storage(objects.uri(objects.free_port())).check()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_a_disk_that_is_not_mounted_is_told_and_no_other_one_filled(tmp_path):
@@ -266,4 +266,4 @@ def test_googles_client_is_not_left_to_try_for_a_quarter_of_an_hour():
     began = time.monotonic()
     with pytest.raises(RunFolderError, match=r"storage=gs://.*: cannot write"):
         Storage(f"gs://anonymous@bucket/x?scheme=http&endpoint_override=127.0.0.1:{nobody}").check()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60

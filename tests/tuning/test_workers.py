@@ -135,9 +135,7 @@ def test_trials_take_turns_on_workers_that_stay_up(crew, pair, tmp_path):
     first = crew.train(order(0, tmp_path))
     assert (first["epoch"], first["finished"]) == (1, False)
     workers = worker_processes()
-    began = time.monotonic()
     results = [crew.train(order(1, tmp_path, lr0=0.02)) for _ in range(3)]
-    spent = time.monotonic() - began
     assert [result["epoch"] for result in results] == [1, 2, 3]
     assert (results[-1]["finished"], results[-1]["done"]) == (True, True)
     assert len(table(tmp_path / "0")) == 1, "nobody ordered more"
@@ -145,7 +143,6 @@ def test_trials_take_turns_on_workers_that_stay_up(crew, pair, tmp_path):
     assert [crew.train(order(0, tmp_path))["epoch"] for _ in range(2)] == [2, 3]
     assert worker_processes() == workers
     assert len(workers) == 2
-    assert spent < 20, "to start workers for each trial takes longer than that"
 
     for number, lr0 in ((0, 0.01), (1, 0.02)):
         rows, _ = pair(trained, {**SETTINGS, "lr0": lr0}, False)[0]

@@ -31,7 +31,7 @@ from tunekit.training.device import available_cores
 from tunekit.training.group import LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
 from tunekit.training.lanes import check_lanes
 from tunekit.training.result import EpochResult
-from tunekit.training.worker import Began, Died, Job, Judge, work
+from tunekit.training.worker import Began, Died, Job, Judge, told, work
 
 MOST_DEATHS = 3
 LEAVING_SECONDS = 30.0
@@ -143,7 +143,7 @@ class _Listener:
     def hear(self, words: Queue) -> bool:
         """Wait a moment for one word; whether one came."""
         try:
-            word = words.get(timeout=LOOK_SECONDS)
+            word = told(words, LOOK_SECONDS)
         except queue.Empty:
             return False
         if isinstance(word, str):

@@ -12,12 +12,14 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
+from ray import cloudpickle
 from ray.util.queue import Queue
 
 from tunekit.args import TrainArgs
@@ -35,7 +37,7 @@ class Job:
     folder: Path
     resume: bool
     directory: Path  # the user's working directory, which relative paths are meant from
-    words: Queue  # takes lines for the user, EpochResults, Began and Died
+    words: Queue  # takes lines for the user, EpochResults, Began and Died, as `tell` puts them
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class Died:
     """The numbers of the workers, from 1, whose processes are gone."""
 
     workers: tuple[int, ...]
+
+
+def tell(words: Queue, word: object) -> None:
+    """Pickled: to hold an EpochResult itself, the queue's own process would import torch, for seconds."""
+    words.put(cloudpickle.dumps(word))
+
+
+def told(words: Queue, seconds: float) -> Any:
+    """The next word; raises queue.Empty when none comes in so many seconds."""
+    return cloudpickle.loads(words.get(timeout=seconds))
 
 
 def work(job: Job) -> None:
@@ -72,11 +84,11 @@ def work(job: Job) -> None:
             # A group that follows one that died finds more than there was at the beginning.
             resume = ranks.decide(lambda: job.resume or (job.folder / "weights" / "last.pt").exists())
             if ranks.first:
-                job.words.put(Began(engine.args, ray.get_runtime_context().current_actor))
+                tell(job.words, Began(engine.args, ray.get_runtime_context().current_actor))
                 if engine.args.plots and not resume:
                     draw_beginning(engine, job.folder)
-            on_epoch = job.words.put if ranks.first else None
-            run_session(engine, job.folder, resume=resume, say=job.words.put, on_epoch=on_epoch)
+            say = partial(tell, job.words)
+            run_session(engine, job.folder, resume=resume, say=say, on_epoch=say if ranks.first else None)
     except TunekitError:
         raise
     except Exception:  # noqa: BLE001 - told with its traceback
@@ -101,4 +113,4 @@ class Judge(ray.train.UserCallback):
         dead = [rank + 1 for rank, fault in worker_exceptions.items() if not isinstance(fault, WorkerFault)]
         if not dead:
             raise next(iter(worker_exceptions.values()))
-        self._words.put(Died(tuple(dead)))
+        tell(self._words, Died(tuple(dead)))

@@ -28,6 +28,7 @@ from tunekit.tuning.depot import Depot
 T = TypeVar("T")
 
 SHARE = 0.1  # of the driver's time, for tables and for pictures each
+PICTURES_AFTER = 30.0  # seconds: a few trials show little, and a short search need not wait for them
 
 
 class Books:
@@ -38,7 +39,7 @@ class Books:
         self._run, self._study, self._depot = run, study, depot
         self._ended: Epochs = {}
         self._waiting = False  # trials that are not entered yet
-        self._tables, self._plots = _Turn(), _Turn()
+        self._tables, self._plots = _Turn(), _Turn(PICTURES_AFTER)
 
     def update(self, final: bool = False) -> None:
         """A trial has ended, or the search has (`final`)."""
@@ -99,10 +100,10 @@ class ConfirmBooks(Books):
 
 
 class _Turn:
-    """Work that may take SHARE of the time."""
+    """Work that may take SHARE of the time, from `delay` seconds on."""
 
-    def __init__(self) -> None:
-        self._next = 0.0
+    def __init__(self, delay: float = 0.0) -> None:
+        self._next = time.monotonic() + delay
 
     @property
     def has_come(self) -> bool:
