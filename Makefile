@@ -7,6 +7,8 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the hundreds of processes that tests and trials
 # start would each compile torch and Ray anew, 14 s every time.
 export PYTHONDONTWRITEBYTECODE :=
+# Tests are more processes than there are cores: a thread that waits for another one leaves it the core.
+test test-slow: export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench clean

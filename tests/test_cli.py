@@ -292,7 +292,16 @@ def test_examples_in_the_help_parse() -> None:
 
 def test_what_takes_a_while_is_said_on_stderr_once(tmp_path: Path) -> None:
     done = tunekit_command(
-        *("train", "model=yolo11p.yaml", "imgsz=32", "epochs=1", "fraction=0.02", "device=cpu"),
+        *(
+            "train",
+            "model=yolo11p.yaml",
+            "imgsz=32",
+            "epochs=1",
+            "fraction=0.02",
+            "device=cpu",
+            "threads=1",
+            "plots=False",
+        ),
         cwd=tmp_path,
         TUNEKIT_CACHE=str(tmp_path / "cache"),
     )

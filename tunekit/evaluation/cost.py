@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tunekit.evaluation.validator import forward
 from tunekit.models.build import DetectionModel
@@ -48,6 +47,8 @@ def _parameters(detector: DetectionModel, setting: Setting) -> float:
 
 
 def _gflops(detector: DetectionModel, setting: Setting) -> float:
+    from torch.utils.flop_counter import FlopCounterMode  # here: it imports triton, which few searches need
+
     with FlopCounterMode(display=False) as counter:
         _detect(detector, setting)
     return float(counter.get_total_flops()) / 1e9

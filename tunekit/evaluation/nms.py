@@ -10,6 +10,11 @@ from the best on, until `max_det` have stayed.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -75,7 +80,18 @@ def _best(confidences: Tensor, count: int) -> Tensor:
 def _separate(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float) -> Tensor:
     """Indices of sorted candidates that stay, in order. Classes are moved apart, so that they do not meet; in
     double precision this costs no accuracy. nms orders equal confidences as it likes, hence the sort."""
-    from torchvision.ops import nms  # brings torch's compiler along, 2 s: whoever trains needs that anyway
-
     apart = boxes.double() + (classes * (boxes.max() - boxes.min() + 1).double()).unsqueeze(1)
-    return nms(apart, confidences.double(), iou).sort().values
+    return _nms()(apart, confidences.double(), iou).sort().values
+
+
+@functools.cache
+def _nms() -> Callable[[Tensor, Tensor, float], Tensor]:
+    """torchvision's, by its native library alone: its Python imports torch's compiler, 2 s and 160 MB."""
+    found = importlib.util.find_spec("torchvision")
+    if found is not None and found.origin is not None:
+        for library in sorted(Path(found.origin).parent.glob("_C*")):
+            torch.ops.load_library(library)
+            return torch.ops.torchvision.nms
+    from torchvision.ops import nms  # where it is built otherwise
+
+    return nms

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from tunekit.args import TrainArgs
 from tunekit.models.heads import Detect
 from tunekit.training.device import autocast_dtype
+from tunekit.training.eager import leave_compiler_unloaded
 from tunekit.training.muon import MuSGD
 
 CLASS_BRANCHES = ("cv3", "one2one_cv3")  # of a detection head
@@ -30,6 +31,7 @@ def build_optimizer(model: nn.Module, args: TrainArgs) -> Optimizer:
     The first groups are bias, weight and norm; MuSGD has those of the class branches after them. Weights
     alone decay, scaled by batch·accumulate/nbs, so that the decay is the same per image seen.
     """
+    leave_compiler_unloaded()
     decay = args.weight_decay * args.batch * accumulation(args) / args.nbs
     groups = _groups(model, decay, muon=args.optimizer == "MuSGD")
     optimizer = _optimizer(groups, model, args)
