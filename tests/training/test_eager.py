@@ -13,7 +13,7 @@ import tunekit
 def loaded():
     return any(name.startswith(("torch._dynamo.", "torch._inductor", "torchvision.")) for name in sys.modules)
 
-for optimizer in ("AdamW", "RAdam", "MuSGD"):
+for optimizer in ("AdamW", "MuSGD"):
     tunekit.train(
         model="yolo11p.yaml", imgsz=32, fraction=0.03, epochs=1, threads=1, plots=False, optimizer=optimizer
     )

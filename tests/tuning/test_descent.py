@@ -25,6 +25,7 @@ SETTINGS = {
     "warmup_epochs": 0,
     "optimizer": "AdamW",
     "device": "cpu",
+    "threads": 1,
     "plots": False,
 }
 

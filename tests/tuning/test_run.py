@@ -263,7 +263,7 @@ def wait_for(process, run, finished, epochs):
 
 @pytest.mark.timeout(600)  # seconds on a machine of its own, minutes on a busy one
 def test_a_search_that_is_killed_and_then_interrupted_ends_as_if_nothing_had_been(shared_ray, place):
-    words = [f"{name}={value}" for name, value in {**ALONE, "epochs": 8, "iterations": 3}.items()]
+    words = [f"{name}={value}" for name, value in {**ALONE, "epochs": 6, "iterations": 3}.items()]
     run = place / "runs/tune/cut"
     first = started(place, *words, "space=quick", "name=cut")
     wait_for(first, run, 0, 2)
@@ -290,7 +290,7 @@ def test_a_search_that_is_killed_and_then_interrupted_ends_as_if_nothing_had_bee
     assert all(final.trials[number] == row for number, row in done.items())
     epochs = final.epochs().to_pylist()
     for number in range(3):
-        assert [row["epoch"] for row in epochs if row["trial"] == number] == list(range(1, 9))
+        assert [row["epoch"] for row in epochs if row["trial"] == number] == list(range(1, 7))
 
 
 def test_a_damaged_checkpoint_is_said_and_the_trial_starts_again(shared_ray, place, capsys):
