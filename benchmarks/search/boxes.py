@@ -109,17 +109,12 @@ class FromScratch(Box):
         truth = self.truth(params)
         late = math.log(self.top / truth) / math.log(self.top / self.start)  # 1 for the defaults
         onset = (2.0 + 3.0 * late) * math.exp(rng.normal(0, 0.2))
-        ended = np.arange(1, self.epochs + 1)
-        rise = 1 - np.exp(-np.maximum(ended - onset, 0) / rng.uniform(6, 10))
-        final = (
-            truth * math.exp(rng.normal(0, self.noise)) / (1 - math.exp(-(self.epochs - onset) / 8))
-            if onset < self.epochs
-            else 0.0
-        )
-        fitness = final * rise * np.exp(rng.normal(0, self.noise, self.epochs)) + 1e-5 * rng.exponential(
-            size=self.epochs
-        )
-        return Training(fitness, np.full(self.epochs, rng.uniform(0.9, 1.1)))
+        since = np.maximum(np.arange(1, self.epochs + 1) - onset, 0)
+        rise = 1 - np.exp(-since / rng.uniform(6, 10))
+        luck = np.exp(rng.normal(0, self.noise) + rng.normal(0, self.noise, self.epochs))
+        stray = 1e-5 * rng.exponential(size=self.epochs)  # boxes that are right by chance
+        whole = 1 - math.exp(-max(self.epochs - onset, 1.0) / 8)  # so that a training ends near its truth
+        return Training(truth * rise / whole * luck + stray, np.full(self.epochs, rng.uniform(0.9, 1.1)))
 
 
 TABLES = {
