@@ -180,7 +180,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(tmp_path):
             break
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does it
     out, err = run.process.communicate(timeout=120)
-    assert run.process.returncode == 130
+    assert run.process.returncode == 130, out + err
     assert "go on with: tunekit train resume=runs/train/together" in out
     assert "Traceback" not in out + err
     run.assert_nothing_is_left()
