@@ -193,6 +193,8 @@ class _Group:
 
         `worker`: the first one, if it is known. Without `wait` Ray itself is about to be shut down.
         """
+        if not wait:
+            self._workers.forsake()
         self._words.shutdown(force=True)
         if not self.working or not wait:
             return
