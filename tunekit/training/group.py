@@ -111,7 +111,7 @@ class WorkerGroup:
                 remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(number)))
 
     def forsake(self) -> None:
-        """To be called where Ray is about to be shut down under it: a thread that asks Ray (2.60) for anything
+        """To be called where Ray is about to be shut down: a thread that asks Ray (2.60) for anything
         after that ends the whole process, without a word."""
         self._forsaken = True
 
