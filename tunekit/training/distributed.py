@@ -83,7 +83,7 @@ def train_on_workers(
     TrainingError when workers keep dying, and KeyboardInterrupt after Ctrl-C.
     """
     check_workers(args, devices)
-    cuda, joined = devices[0].startswith("cuda"), ray.is_initialized()
+    cuda = devices[0].startswith("cuda")
     settings = SETTINGS
     if cuda:
         numbers = [int(device.partition(":")[2]) for device in devices]
@@ -107,7 +107,7 @@ def train_on_workers(
             except RayError as fault:
                 raise TrainingError(f"Ray broke down: {_first_line(fault)}; {_way_on(folder)}") from fault
             finally:
-                group.leave(listener.worker, wait=joined)
+                group.leave(listener.worker)
         if control.interrupted:
             listener.say(f"interrupted; {_way_on(folder)}")
             raise KeyboardInterrupt
@@ -188,17 +188,14 @@ class _Group:
     def working(self) -> bool:
         return self._workers.working
 
-    def leave(self, worker: Any, *, wait: bool) -> None:
+    def leave(self, worker: Any) -> None:
         """End what still runs. Without the queue the workers fail, and nothing starts them again.
 
-        `worker`: the first one, if it is known. Without `wait` Ray itself is about to be shut down.
+        `worker`: the first one, if it is known. Waits until the group's thread has ended: where it lets go of
+        something of Ray's (2.60) after Ray was shut down, that ends this whole process, without a word.
         """
-        if not wait:
-            self._workers.forsake()
         self._words.shutdown(force=True)
-        if not self.working or not wait:
-            return
-        if worker is not None:
+        if self.working and worker is not None:
             ray.kill(worker)
         self._workers.join(LEAVING_SECONDS)
 

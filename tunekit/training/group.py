@@ -89,7 +89,6 @@ class WorkerGroup:
             ),
         )
         self.fault: Exception | None = None
-        self._forsaken = False
         self._thread = threading.Thread(target=self._fit, daemon=True)
         self._thread.start()
 
@@ -98,8 +97,6 @@ class WorkerGroup:
             self._trainer.fit()
         except Exception as fault:  # noqa: BLE001 - the owner's to tell
             self.fault = fault
-            if self._forsaken:
-                return
             with suppress(RayError):  # Ray itself may be gone
                 self._free_place()
 
@@ -109,11 +106,6 @@ class WorkerGroup:
             bundles = place["bundles"].values()
             if place["state"] != "REMOVED" and all(bundle.get("memory") == self._mark for bundle in bundles):
                 remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(number)))
-
-    def forsake(self) -> None:
-        """To be called where Ray is about to be shut down: a thread that asks Ray (2.60) for anything
-        after that ends the whole process, without a word."""
-        self._forsaken = True
 
     @property
     def found_no_room(self) -> bool:
