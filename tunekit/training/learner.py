@@ -25,6 +25,7 @@ from tunekit.training.ema import WeightAverage
 from tunekit.training.lanes import Lanes
 from tunekit.training.multiscale import rescaled
 from tunekit.training.optim import build_optimizer
+from tunekit.training.packing import packed, unpacked
 from tunekit.training.ranks import Ranks
 
 CLIP_NORM = 10.0
@@ -124,24 +125,37 @@ class Learner:
             self._lanes.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs: plain data and tensors."""
+        """Everything an exact continuation needs: plain data and a few long tensors, all of them copies."""
+        optimizer = self.optimizer.state_dict()
+        waiting = self._parameters if self.since_step else []
         return {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
+            "tensors": packed(
+                {
+                    "model": self.model.state_dict(),
+                    "average": self.average.model.state_dict(),
+                    "optimizer": optimizer["state"],
+                    "gradients": {
+                        index: parameter.grad
+                        for index, parameter in enumerate(waiting)
+                        if parameter.grad is not None
+                    },
+                }
+            ),
             "updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
+            "groups": optimizer["param_groups"],
             "scaler": self.scaler.state_dict(),
             "since_step": self.since_step,
-            "gradients": [p.grad for p in self._parameters] if self.since_step else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken. Raises CheckpointError if it is of another model."""
         try:
-            self.model.load_state_dict(state["model"])
-            self.average.model.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as fault:
+            tensors = unpacked(state["tensors"])
+            self.model.load_state_dict(tensors["model"])
+            self.average.model.load_state_dict(tensors["average"])
+            moments = {int(index): one for index, one in tensors.get("optimizer", {}).items()}
+            self.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+        except (KeyError, IndexError, RuntimeError, ValueError) as fault:
             reason = " ".join(str(fault).split())[:200]
             raise CheckpointError(
                 f"the checkpoint is not of this training ({self.model.spec.name}): {reason}"
@@ -150,9 +164,8 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.since_step = state["since_step"]
         self.optimizer.zero_grad()
-        if self.since_step:
-            for parameter, gradient in zip(self._parameters, state["gradients"], strict=True):
-                parameter.grad = None if gradient is None else gradient.to(self.device)
+        for index, gradient in tensors.get("gradients", {}).items():
+            self._parameters[int(index)].grad = gradient.to(self.device)
 
     def adopt(self, state: dict[str, Any]) -> None:
         """The same of another training with this model and optimizer, but learning rates, momentum and decay
