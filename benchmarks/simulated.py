@@ -45,12 +45,12 @@ def curve_of(space: Space, number: int, params: dict[str, Value]) -> Curve:
 
 
 def write_row(folder: Path, row: dict[str, float]) -> None:
-    """Add an epoch to the trial's results.csv."""
+    """Add an epoch to the trial's results.csv, which is whole at any time."""
     table = folder / "results.csv"
-    with table.open("a") as file:
-        if row["epoch"] == 1:
-            file.write(",".join(row) + "\n")
-        file.write(",".join(map(repr, row.values())) + "\n")
+    before = ",".join(row) + "\n" if row["epoch"] == 1 else table.read_text()
+    written = table.with_name(".results.csv")
+    written.write_text(before + ",".join(map(repr, row.values())) + "\n")
+    written.replace(table)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,8 @@ from tests.results.tune_folder import TuneFolder, new_tune_folder
 from tunekit.results import store
 from tunekit.results.store import read_epochs
 from tunekit.tuning import books as books_module
-from tunekit.tuning.books import PICTURES_AFTER, SHARE, Books
+from tunekit.tuning import drawing
+from tunekit.tuning.books import SHARE, Books
 
 
 class Clock:
@@ -35,7 +38,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(books_module, "time", SimpleNamespace(monotonic=clock.monotonic))
     monkeypatch.setattr(books_module, "write_results", slowly)
-    monkeypatch.setattr(books_module, "write_plots", lambda run, trials: None)
     return clock
 
 
@@ -46,25 +48,6 @@ def folder(tmp_path) -> TuneFolder:
 
 def rows(folder: TuneFolder) -> int:
     return len((folder.path / "tune_results.csv").read_text().splitlines()) - 1
-
-
-def test_pictures_wait_a_while_and_a_search_that_is_over_soon_is_drawn_once(folder, clock, monkeypatch):
-    drawn: list[float] = []
-    monkeypatch.setattr(books_module, "write_plots", lambda run, trials: drawn.append(clock.now))
-    clock.cost = 0.0
-    short = Books(folder.path, folder.study)
-    for _ in range(3):
-        folder.trial([0.1, 0.2])
-        clock.now += PICTURES_AFTER / 4
-        short.update()
-    short.update(final=True)
-    assert drawn == [clock.now]
-    longer, began = Books(folder.path, folder.study), clock.now
-    for _ in range(5):
-        clock.now += PICTURES_AFTER / 4
-        longer.update()
-    assert drawn[1:], "before its end"
-    assert drawn[1] - began == PICTURES_AFTER
 
 
 def test_tables_take_a_share_of_the_time_and_nothing_is_left_out(folder, clock):
@@ -108,3 +91,23 @@ def test_the_rows_of_trials_that_have_ended_are_read_once(folder, clock, monkeyp
     monkeypatch.undo()
     kept = store.pyarrow.parquet.read_table(folder.path / "results.parquet")
     assert kept.equals(read_epochs(folder.path))
+
+
+def test_pictures_are_drawn_beside_a_search_and_once_more_at_its_end(folder, monkeypatch):
+    begun: list[int] = []
+
+    def begin(run, trials) -> subprocess.Popen[bytes]:
+        begun.append(len(trials))
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(drawing, "PICTURES_AFTER", 0.0)
+    monkeypatch.setattr(drawing, "begun", begin)
+    folder.trial([0.1, 0.2])
+    books = Books(folder.path, folder.study)
+    books.update()
+    assert begun == [1]
+    picture = folder.path / "tune_scatter_plots.png"
+    assert not picture.exists(), "that is the process's work"
+    books.update(final=True)
+    assert picture.exists()
+    assert begun == [1]

@@ -7,14 +7,11 @@ of very short ones, the books take a share of the driver's time only: several tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from optuna.study import Study
 
 from tunekit.results.confirmation import confirmation_of
-from tunekit.results.plots import write_plots
 from tunekit.results.store import Epochs, write_confirmation, write_results
 from tunekit.results.trials import FINISHED, TrialRow, trials_of
 from tunekit.results.weights import (
@@ -24,11 +21,7 @@ from tunekit.results.weights import (
     prune_trial_folders,
 )
 from tunekit.tuning.depot import Depot
-
-T = TypeVar("T")
-
-SHARE = 0.1  # of the driver's time, for tables and for pictures each
-PICTURES_AFTER = 30.0  # seconds: a few trials show little, and a short search need not wait for them
+from tunekit.tuning.drawing import SHARE, Pictures
 
 
 class Books:
@@ -39,7 +32,8 @@ class Books:
         self._run, self._study, self._depot = run, study, depot
         self._ended: Epochs = {}
         self._waiting = False  # trials that are not entered yet
-        self._tables, self._plots = _Turn(), _Turn(PICTURES_AFTER)
+        self._next = time.monotonic()
+        self._pictures = Pictures(run)
 
     def update(self, final: bool = False) -> None:
         """A trial has ended, or the search has (`final`)."""
@@ -48,12 +42,15 @@ class Books:
 
     def catch_up(self, final: bool = False) -> None:
         """Enter what waits, if it is time."""
-        if not (self._waiting and (final or self._tables.has_come)):
-            return
-        self._waiting = False
-        trials = self._tables.take(self._enter)
-        if final or self._plots.has_come:
-            self._plots.take(lambda: self._draw(trials))
+        began = time.monotonic()
+        if self._waiting and (final or began >= self._next):
+            self._waiting = False
+            trials = self._enter()
+            ended = time.monotonic()
+            self._next = ended + (ended - began) / SHARE
+            self._draw(trials, final)
+        else:
+            self._pictures.catch_up()
 
     def _enter(self) -> list[TrialRow]:
         if self._depot is not None:
@@ -69,8 +66,11 @@ class Books:
             self._depot.prune(trials)
         return trials
 
-    def _draw(self, trials: list[TrialRow]) -> None:
-        write_plots(self._run, trials)
+    def _draw(self, trials: list[TrialRow], final: bool) -> None:
+        if final:
+            self._pictures.finish(trials)
+        else:
+            self._pictures.show(trials)
 
 
 class ConfirmBooks(Books):
@@ -95,23 +95,5 @@ class ConfirmBooks(Books):
             self._depot.drop_weights([run.number for run in ended])
         return self._trials
 
-    def _draw(self, trials: list[TrialRow]) -> None:
+    def _draw(self, trials: list[TrialRow], final: bool) -> None:
         """The search's pictures are as they were."""
-
-
-class _Turn:
-    """Work that may take SHARE of the time, from `delay` seconds on."""
-
-    def __init__(self, delay: float = 0.0) -> None:
-        self._next = time.monotonic() + delay
-
-    @property
-    def has_come(self) -> bool:
-        return time.monotonic() >= self._next
-
-    def take(self, work: Callable[[], T]) -> T:
-        began = time.monotonic()
-        result = work()
-        ended = time.monotonic()
-        self._next = ended + (ended - began) / SHARE
-        return result

@@ -22,7 +22,6 @@ from tunekit.errors import RunFolderError
 from tunekit.models.start import check_model
 from tunekit.results.confirmation import verdict
 from tunekit.results.folder import lock_run, new_run_folder, run_name
-from tunekit.results.importance_files import write_importance
 from tunekit.results.resume import resumed_args, resumed_run
 from tunekit.results.run import Run
 from tunekit.results.trials import trials_of
@@ -121,6 +120,8 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
         sitting = Sitting(folder, args, plan, slots, machine, study, scheduler, budget, depot)
         told, trials = sitting.run(), trials_of(study)
         confirm(sitting, trials, storage, data.tested)
+        from tunekit.results.importance_files import write_importance  # here: matplotlib takes a second
+
         weighed = write_importance(folder, trials, plan.space)
         _say("\n".join([*told, *answer(folder, trials, verdict(folder, trials), weighed)]))
     return Run(folder)
