@@ -71,6 +71,25 @@ def test_what_was_shown_last_is_drawn_even_if_no_trial_ends_any_more(scene, tmp_
     assert [trials for _, trials in scene.drawn] == [["second"]]
 
 
+def test_a_disk_that_is_full_for_a_while_delays_a_picture_and_nothing_else(
+    scene, tmp_path, monkeypatch, capsys
+):
+    def full(run, trials):
+        raise OSError(28, "No space left on device")
+
+    pictures = Pictures(tmp_path)
+    monkeypatch.setattr(drawing, "begun", full)
+    scene.now += PICTURES_AFTER
+    pictures.show(["trials"])
+    assert "pictures could not be drawn: [Errno 28] No space left" in capsys.readouterr().out
+    monkeypatch.setattr(drawing, "begun", scene.begun)
+    pictures.catch_up()
+    assert scene.drawn == [], "not ten times a second"
+    scene.now += PICTURES_AFTER
+    pictures.catch_up()
+    assert [trials for _, trials in scene.drawn] == [["trials"]]
+
+
 def test_nobody_waits_for_a_picture(folder):
     process = begun(folder.path, read_trials(folder.path))
     assert process.poll() is None, "it has only begun"

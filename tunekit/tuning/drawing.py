@@ -41,12 +41,17 @@ class Pictures:
         if self._process is not None and self._process.poll() is not None:
             self._process, self._next = None, now + (now - self._began) / SHARE
         if self._trials is not None and self._process is None and now >= self._next:
-            self._began, self._process = now, begun(self._run, self._trials)
-            self._trials = None
+            try:
+                self._began, self._process = now, begun(self._run, self._trials)
+            except OSError as fault:  # no memory or disk for it: no reason to end a search
+                print(f"pictures could not be drawn: {fault}", flush=True)
+                self._next = now + PICTURES_AFTER
+            else:
+                self._trials = None
 
     def finish(self, trials: list[TrialRow]) -> None:
         """Draw these, now."""
-        from tunekit.results.plots import write_plots  # here: it takes a second, and the search is to begin
+        from tunekit.results.plots import write_plots  # here: a search begins a second sooner
 
         if self._process is not None:
             self._process.wait()
