@@ -90,7 +90,7 @@ def search(options: argparse.Namespace) -> None:
     }
 
     def work(run: Path, plan: Plan, *rest: Any) -> Work:
-        return Work(run, plan.space, options.epochs, options.shrink)
+        return Work(run, plan.space, options.epochs, options.shrink, options.slots)
 
     sitting.TuneTrial, sitting.Job = SleepingTrial, work  # type: ignore[misc,assignment]
     tune(build_args(TuneArgs, settings))

@@ -55,12 +55,15 @@ def write_row(folder: Path, row: dict[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What all trials share. `shrink`: so many times shorter are their epochs."""
+    """What all trials share. `shrink`: so many times shorter are their epochs. All begin when the processes
+    of so many `slots` are up: Tune ends one that is coming up whenever another slot has become free, and on a
+    few cores dozens take longer to come up than trials to end."""
 
     run: Path
     space: Space
     epochs: int
     shrink: float
+    slots: int
 
 
 class SleepingTrial(tune.Trainable):
@@ -68,6 +71,9 @@ class SleepingTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], job: Work) -> None:  # type: ignore[override]
         self._work = job
+        self._up = job.run / "up"
+        self._up.mkdir(exist_ok=True)
+        (self._up / str(os.getpid())).touch()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -78,6 +84,8 @@ class SleepingTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        while len(os.listdir(self._up)) < self._work.slots:
+            time.sleep(1.0)
         began = time.time()
         self._epoch += 1
         time.sleep(self._curve.seconds / self._work.shrink)
