@@ -104,7 +104,12 @@ def all_equal(ours: list[dict[str, np.ndarray]], theirs: list[dict[str, np.ndarr
 
 def words(ranks: Ranks) -> tuple:
     values = torch.arange(3.0) + 10 * ranks.rank
-    aligned = [torch.full((2,), float(ranks.rank)), torch.tensor(ranks.rank)]
+    own = torch.arange(24.0).view(1, 2, 3, 4) + 100 * ranks.rank
+    aligned = [
+        own[0, 0, 0].clone(),
+        torch.tensor(ranks.rank),
+        own.contiguous(memory_format=torch.channels_last),
+    ]
     ranks.align(aligned)
     return (
         ranks.total(values).tolist(),
@@ -117,8 +122,10 @@ def words(ranks: Ranks) -> tuple:
 
 def test_workers_sum_gather_and_hear_the_first_one(pair: Pair):
     first, second = pair(words)
-    assert first == ([10, 12, 14], [0, 1, 2], "said by 0", [("rank", 0), ("rank", 1)], [[0, 0], 0])
-    assert second == ([10, 12, 14], [10, 11, 12], "said by 0", [("rank", 0), ("rank", 1)], [[0, 0], 0])
+    said = "said by 0", [("rank", 0), ("rank", 1)]
+    aligned = [[0, 1, 2, 3], 0, torch.arange(24.0).view(1, 2, 3, 4).tolist()]
+    assert first == ([10, 12, 14], [0, 1, 2], *said, aligned)
+    assert second == ([10, 12, 14], [10, 11, 12], *said, aligned)
 
 
 def decided(ranks: Ranks) -> list[str]:

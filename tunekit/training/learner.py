@@ -183,4 +183,7 @@ def _distributed(model: DetectionModel, device: torch.device, ranks: Ranks) -> n
     if ranks.world == 1:
         return model
     devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    # Buffers are the first worker's where they count (Ranks.align), and no batch is trained with them.
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )

@@ -74,10 +74,17 @@ class Ranks:
 
     @torch.no_grad()
     def align(self, tensors: Iterable[Tensor]) -> None:
-        """Give everybody the first process's values, in place."""
-        if self.world > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+        """Give everybody the first process's values, in place; a message a dtype, however many tensors."""
+        if self.world == 1:
+            return
+        alike: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            alike.setdefault(tensor.dtype, []).append(tensor)
+        for group in alike.values():
+            values = torch.cat([tensor.reshape(-1) for tensor in group])
+            dist.broadcast(values, src=0)
+            for tensor, own in zip(group, values.split([tensor.numel() for tensor in group]), strict=True):
+                tensor.copy_(own.view(tensor.shape))
 
 
 ALONE = Ranks()
