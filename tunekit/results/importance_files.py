@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tunekit.atomic import write_text
@@ -39,8 +38,8 @@ def write_importance(run_dir: Path, trials: Sequence[TrialRow], space: Space) ->
 
 
 def importance_csv(rows: Sequence[Importance]) -> str:
-    """A row a hyperparameter. `chance`: the importance up to which it may be one; `rank_from` and `rank_to`:
-    its place over random halves of the trials; `bound`: the end of its range that the best crowd at."""
+    """A row a hyperparameter. `chance`: how often as much is seen where nothing matters; `rank_from` and
+    `rank_to`: its place over random halves of the trials; `bound`: the end of its range with the best."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(
@@ -61,7 +60,7 @@ def importance_csv(rows: Sequence[Importance]) -> str:
 
 
 def importance_figure(rows: Sequence[Importance]) -> Figure:
-    """A bar a hyperparameter, the most important on top, with a tick at what chance alone may give it."""
+    """A bar a hyperparameter, the most important on top, in the colour of its verdict."""
     height = HEAD + 0.65 + BAR * len(rows)
     figure = new_figure(7.2, height, "What mattered", "importance of each hyperparameter; all together are 1")
     figure.subplots_adjust(left=0.2, right=0.97, top=1 - (HEAD + 0.2) / height, bottom=0.35 / height)
@@ -71,25 +70,21 @@ def importance_figure(rows: Sequence[Importance]) -> Figure:
     places = range(len(rows))
     colours = [COLOURS[row.verdict] for row in rows]
     axes.barh(places, [row.importance for row in rows], height=0.7, color=colours)
-    axes.scatter([row.chance for row in rows], places, marker="|", s=70, color=INK, linewidths=1.2, zorder=3)
     axes.set_yticks(places, [row.parameter for row in rows])
     axes.tick_params(axis="y", labelsize=8, labelcolor=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, 1.18 * max(max(row.importance, row.chance) for row in rows))
+    axes.set_xlim(0, 1.18 * max(row.importance for row in rows))
     for place, row in zip(places, rows, strict=True):
         if row.bound:
             axes.annotate(
-                f"at its {row.bound} end", (max(row.importance, row.chance), place),
+                f"at its {row.bound} end", (row.importance, place),
                 xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5, color="#b45309",
             )  # fmt: skip
-    handles: list[Patch | Line2D] = [
+    handles = [
         Patch(color=COLOURS[verdict], label=verdict)
         for verdict in COLOURS
         if any(row.verdict == verdict for row in rows)
     ]
-    handles.append(
-        Line2D([], [], color=INK, marker="|", markersize=8, linestyle="", label="chance gives up to this")
-    )
     corner = (0.02, 1 - 0.5 / height)
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=corner, ncols=len(handles), frameon=False,
