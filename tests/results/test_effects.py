@@ -63,6 +63,18 @@ def test_in_noise_one_search_in_twenty_is_wrong() -> None:
     assert wrong < 7
 
 
+def test_what_was_moved_at_the_same_time_as_the_one_that_matters_is_not_blamed() -> None:
+    """As samplers do: all go from where they began to where the best is, if it is their merit or not."""
+    wrong = np.zeros(WIDTH)
+    for seed in range(SEARCHES):
+        rng = np.random.default_rng(seed)
+        genes = 0.7 * np.linspace(0, 1, 80)[:, None] + 0.3 * rng.random((80, WIDTH))
+        scores = 1 - np.exp(-8 * genes[:, 3]) + 0.1 * rng.normal(size=80)  # no parabola
+        wrong += [verdict == "mattered" for verdict in verdicts(effects(tried(genes), scores, seed))]
+    assert wrong[3] > SEARCHES / 2
+    assert wrong[[0, 1, 2, 4]].sum() < 7
+
+
 def test_an_effect_worth_knowing_is_seldom_denied_and_an_idle_one_often() -> None:
     denied = np.zeros(WIDTH)
     for seed in range(SEARCHES):

@@ -1,17 +1,20 @@
 """Which hyperparameters mattered and which had no effect, by permutation tests of a search's scores.
 
-In: the genes tried of each parameter, and the trials' scores (N,). Out: an `Effect` a parameter. How
-important one is beside another, and what the scores are, is said elsewhere (importance.py).
+In: the genes tried of each parameter, and the trials' scores (N,), in the order of the search. Out: an
+`Effect` a parameter. How important one is beside another, and what the scores are, is said elsewhere
+(importance.py).
 
 A parameter's own effect is a parabola over the order of its values, or a level for each choice; what two do
 together are the products of these, less what either does alone. What such a term explains of the scores is
 compared with what it explains of shuffled ones:
   - "mattered": it explains more, alone or with another parameter, than any of them does of shuffled scores,
     but for LEVEL of the shuffles (half of that for what is alone, half for pairs). A search in which nothing
-    matters is thus said to have a parameter that does about once in twenty times. What was found is taken
-    away, and the rest is judged again, on scores of which only what is left is shuffled (Freedman and Lane
-    1983; by the highest of all: Westfall and Young 1993). One that explains nearly everything would hide the
-    others otherwise.
+    matters is thus said to have a parameter that does about once in twenty times. The clearest is taken
+    away, whatever its shape, and the rest judged again, on scores of which only what is left is shuffled
+    (Freedman and Lane 1983; by the highest of all: Westfall and Young 1993), until nothing is found. One that
+    explains nearly everything would hide the others otherwise; and those that the sampler moved at the same
+    time as it would seem to matter, too. For that reason the trend of the scores over the search is taken
+    away before anything is judged.
   - "no effect": alone it explains less than a hill nearly always would (but for LEVEL) that explains a tenth
     of what is left, and no pair of its may be an effect. So one that has such an effect, over the values that
     were tried, is said to have none about once in twenty times.
@@ -34,6 +37,7 @@ from tunekit.search.space import Parameter
 LEVEL = 0.05  # of wrong claims
 DRAWS = 399  # of shuffled scores
 PLANTED = 0.1  # of the variance: an effect that is worth knowing
+THOROUGH = 5  # degree of what is taken away of a parameter that was found
 SUSPECT = 0.2  # chance of a pair that may be an effect
 
 Verdict = Literal["mattered", "no effect", "unclear"]
@@ -89,24 +93,26 @@ def effects(tried: Sequence[Tried], scores: np.ndarray, seed: int) -> list[Effec
     rng = np.random.default_rng((seed, 1))
     orders = np.stack([rng.permutation(count) for _ in range(DRAWS)], axis=1)
     mattered, chance = np.zeros(width, dtype=bool), np.ones(width)
-    known, searched = _mean(count), [np.ones(len(terms.terms), dtype=bool) for terms in families]
-    while True:
+    known, searched = _trend(count), [np.ones(len(terms.terms), dtype=bool) for terms in families]
+    found = True
+    while found:
         rest = _without(known, scores[:, None])
         shuffled = _without(known, rest[orders, 0])
-        found, now = [], np.ones(width)
+        found, now = False, np.ones(width)
         for terms, left in zip(families, searched, strict=True):
-            likely = len(families) * _chances(terms.shares(rest)[:, 0], terms.shares(shuffled), left)
+            height, heights = _heights(terms.shares(rest)[:, 0], terms.shares(shuffled))
+            likely = len(families) * _chances(height, heights, left)
             for members in terms.members.T:
                 np.minimum.at(now, members, likely)
-            found = [terms.terms[index] for index in np.flatnonzero(likely <= LEVEL).tolist()]
-            left &= likely > LEVEL
-            if found:
+            clearest = int(np.argmax(np.where(left, height, -math.inf)))
+            if likely[clearest] <= LEVEL:
+                found, left[clearest] = True, False
+                its = [_alone(tried[member], THOROUGH) for member in terms.members[clearest]]
+                known = _orthonormal(np.hstack((known, terms.terms[clearest], *its)))
                 break
         chance = np.where(mattered, chance, now)
-        if not found:
-            break
-        mattered |= now <= LEVEL
-        known = _orthonormal(np.hstack((known, *found)))
+        if found:
+            mattered[terms.members[clearest]] = True
     verdicts: list[Verdict] = [
         "mattered" if mattered[index] else "no effect" if idle else "unclear"
         for index, idle in enumerate(_no_effect(tried, families, known, rest, shuffled, rng))
@@ -118,15 +124,20 @@ def _mean(count: int) -> np.ndarray:
     return np.full((count, 1), 1 / math.sqrt(count))
 
 
-def _alone(tried: Tried) -> np.ndarray:
-    """(N, c) a parabola, or a level for each choice; 0 where the trial has not the parameter."""
+def _trend(count: int) -> np.ndarray:
+    """(N, 2) the mean, and a line over the search."""
+    return _orthonormal(np.stack((np.ones(count), np.linspace(-1, 1, count)), axis=1))
+
+
+def _alone(tried: Tried, degree: int = 2) -> np.ndarray:
+    """(N, c) powers of the order, or a level for each choice; 0 where the trial has not the parameter."""
     has = tried.has
     if tried.parameter.kind == "choice":
         columns = np.eye(len(tried.parameter.choices))[tried.options]
     else:
         order = np.zeros(len(has))
         order[has] = rankdata(tried.genes[has]) / max(has.sum(), 1) - 0.5
-        columns = np.stack((order, order**2), axis=1)
+        columns = np.stack([order**power for power in range(1, degree + 1)], axis=1)
     return _orthonormal(_within(columns, has))
 
 
@@ -159,15 +170,11 @@ def _heights(real: np.ndarray, shuffled: np.ndarray) -> tuple[np.ndarray, np.nda
     return (real - centre) / spread, (shuffled - centre[:, None]) / spread[:, None]
 
 
-def _chances(real: np.ndarray, shuffled: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(T,) how often the highest of all shuffled shares (T, K) is as high as each real one.
-
-    Asked of the terms `among` (T,) all; the others' is 1.
-    """
-    chances = np.ones(len(real))
+def _chances(height: np.ndarray, heights: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(T,) how often the highest of shuffled ones (T, K) is as high as each `among` them; of others 1."""
+    chances = np.ones(len(height))
     if among.any():
-        height, heights = _heights(real[among], shuffled[among])
-        reached = heights.max(axis=0) >= height[:, None]
+        reached = heights[among].max(axis=0) >= height[among, None]
         chances[among] = (1 + reached.sum(axis=1)) / (1 + reached.shape[1])
     return chances
 
