@@ -32,13 +32,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunekit.results.bounds import ENOUGH, End, bound
-from tunekit.results.effects import Tried, Verdict, effects
+from tunekit.results.effects import LEVEL, Tried, Verdict, effects
 from tunekit.results.trials import TrialRow
 from tunekit.search.genes import to_units
 from tunekit.search.space import Space
 
 ENOUGH_COMPLETE = 5  # trials that were done, of ENOUGH that were done or stopped
-LEVEL = 0.05  # of wrong claims
 TREES = 32
 HALVES, LARGEST_HALF = 20, 250
 
@@ -49,9 +48,7 @@ class Importance:
 
     parameter: str
     importance: float  # all together are 1
-    chance: (
-        float  # of an effect like its own, or a stronger one, in some parameter where nothing more matters
-    )
+    chance: float  # that as much of an effect is seen in some parameter where nothing more matters
     ranks: tuple[int, int]  # its place in the order, over random halves of the trials: nine in ten lie within
     verdict: Verdict
     bound: End  # the end of the range that the best trials crowd at, where it can be widened
