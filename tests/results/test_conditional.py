@@ -88,7 +88,7 @@ def searched(count: int, of_optimizer: float, of_momentum: float, seed: int) -> 
 
 
 def told(rows: list[TrialRow]) -> dict[str, Importance]:
-    return {row.parameter: row for row in importances(rows, SPACE, draws=19)}
+    return {row.parameter: row for row in importances(rows, SPACE)}
 
 
 def test_the_credit_of_a_choice_is_not_given_to_what_only_it_has() -> None:
