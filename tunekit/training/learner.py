@@ -185,5 +185,5 @@ def _distributed(model: DetectionModel, device: torch.device, ranks: Ranks) -> n
     devices = [device.index] if device.type == "cuda" else None
     # Buffers are the first worker's where they count (Ranks.align), and no batch is trained with them.
     return nn.parallel.DistributedDataParallel(
-        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
