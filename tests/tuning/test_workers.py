@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.util import placement_group_table
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
 from tests.processes import descendants
 from tests.training.pair import pair_of_processes
@@ -24,6 +24,7 @@ from tunekit.checks import build_args
 from tunekit.errors import ArgumentError, ResourceError
 from tunekit.search_args import TuneArgs
 from tunekit.training.group import Team
+from tunekit.training.place import free_places
 from tunekit.tuning.mailbox import Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.run import tune
@@ -129,6 +130,60 @@ def test_a_search_outlives_the_death_of_what_keeps_its_workers(shared_ray, tmp_p
     assert [trial.state for trial in run.trials] == ["COMPLETE", "COMPLETE"]
     assert [row["epoch"] for row in run.epochs().to_pylist() if row["trial"] == 0] == [1, 2, 3, 4, 5, 6]
     assert_nothing_is_left()
+
+
+@ray.remote(num_cpus=0)
+class Slot:
+    """What a trial's actor does with its workers."""
+
+    def train(self, order: Order) -> dict[str, object]:
+        self.crew = Crew(Team(2, 1, cuda=False), Path.cwd())
+        return self.crew.train(order)
+
+    def close(self) -> None:
+        self.crew.close()
+
+
+@pytest.mark.slow
+def test_a_slot_that_dies_while_its_workers_come_up_leaves_no_place_taken(shared_ray, tmp_path):
+    def kept() -> list[str]:
+        table = placement_group_table().values()
+        return [group["placement_group_id"] for group in table if group["state"] == "CREATED"]
+
+    dying = Slot.remote()
+    dying.train.remote(order(0, tmp_path))
+    while not (places := kept()):
+        time.sleep(0.01)
+    ray.kill(dying)
+    time.sleep(5)
+    assert kept() == places, "Ray has freed the place itself: this is a test of nothing"
+    heir = Slot.remote()
+    assert ray.get(heir.train.remote(order(0, tmp_path)), timeout=100)["epoch"] == 1
+    ray.get(heir.close.remote())
+    ray.kill(heir)
+    assert_nothing_is_left()
+
+
+def test_places_are_given_up_by_their_marks(shared_ray):
+    marked = {mark: placement_group([{"CPU": 0.1, "memory": mark}] * 2) for mark in (2000, 3000, 4000)}
+    others = [placement_group([room]) for room in ({"CPU": 0.1}, {"memory": 1}, {"memory": 10**8})]
+    asked = []
+
+    def is_dead(mark: int) -> bool:
+        asked.append(mark)
+        return mark != 3000
+
+    def states(group) -> str:
+        return placement_group_table(group)["state"]
+
+    try:
+        free_places(is_dead)
+        assert sorted(asked) == [2000, 3000, 4000]
+        assert [states(group) for group in marked.values()] == ["REMOVED", "CREATED", "REMOVED"]
+        assert [states(group) for group in others] == ["CREATED"] * 3
+    finally:
+        for group in (marked[3000], *others):
+            remove_placement_group(group)
 
 
 def test_trials_take_turns_on_workers_that_stay_up(crew, pair, tmp_path):

@@ -6,7 +6,6 @@ In: what every worker runs, and with what. Out: whether they still run, and the 
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 
 import ray.train
 import ray.train.torch
-from ray import PlacementGroupID
 from ray.exceptions import RayError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
+
+from tunekit.training.place import free_places, new_mark
 
 LOOK_SECONDS = 0.5  # between Ray's looks at the workers
 ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
@@ -28,9 +27,6 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, and deaths are noticed without it
 }
 FOR_EVER = -1
-# Bytes: each group asks for another number of them, by which its place is known. Not from a seed, which the
-# groups of a search may share.
-MOST_MARKED = 2**24
 
 
 class WorkerFault(Exception):
@@ -56,6 +52,7 @@ class WorkerGroup:
         judge: ray.train.UserCallback,
         scratch: str,
         *,
+        mark: int | None = None,
         deaths: int = FOR_EVER,
         tries: int = 0,
     ) -> None:
@@ -63,9 +60,10 @@ class WorkerGroup:
 
         `deaths`: so many times all are started again; `tries`: so often when they do not come up. Not at all
         by default: when one of them dies as they first meet, Ray (2.60) keeps their place until this group
-        has ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files.
+        has ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files. `mark`:
+        of their place, where others than this group know it, too.
         """
-        self._mark = random.SystemRandom().randint(1, MOST_MARKED)
+        self._mark = mark or new_mark()
         self._trainer = ray.train.torch.TorchTrainer(
             loop,
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if team.cuda else "gloo"),
@@ -98,14 +96,8 @@ class WorkerGroup:
         except Exception as fault:  # noqa: BLE001 - the owner's to tell
             self.fault = fault
             with suppress(RayError):  # Ray itself may be gone
-                self._free_place()
-
-    def _free_place(self) -> None:
-        """Give up what Ray still holds for the workers: when its controller is killed that is all of it."""
-        for number, place in placement_group_table().items():
-            bundles = place["bundles"].values()
-            if place["state"] != "REMOVED" and all(bundle.get("memory") == self._mark for bundle in bundles):
-                remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(number)))
+                # When its controller is killed Ray holds all of it.
+                free_places(lambda mark: mark == self._mark)
 
     @property
     def found_no_room(self) -> bool:

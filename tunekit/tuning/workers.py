@@ -22,10 +22,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.errors import TunekitError
 from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
+from tunekit.training.place import free_places, new_mark
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import Result, lost_its_node, told
 
 LEAVING_SECONDS = 60.0
+MAILBOX = "tunekit mailbox "  # and the mark of the slot's workers' place: the mailbox's name in this job
 
 
 class Crew:
@@ -34,9 +36,13 @@ class Crew:
     def __init__(self, team: Team, directory: Path | None) -> None:
         """`directory`: where relative paths are meant from, None: where the workers are."""
         os.environ.update(SETTINGS)  # this process belongs to the slot
+        self._mark = new_mark()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        made = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here)
+        made = ray.remote(Mailbox).options(
+            name=f"{MAILBOX}{self._mark}", num_cpus=0, scheduling_strategy=here
+        )
         mailbox: Any = made.remote(team.workers, ECHO_SECONDS)
+        free_places(lambda mark: not _has_mailbox(mark))  # of slots that died while their workers came up
         self._mailbox, self._team, self._directory = mailbox, team, directory
         self._scratch = tempfile.TemporaryDirectory(prefix="tunekit-")
         self._group = self._started()
@@ -49,6 +55,7 @@ class Crew:
             self._team,
             Witness(mailbox, self._team.workers),
             tempfile.mkdtemp(dir=self._scratch.name),
+            mark=self._mark,
         )
 
     def train(self, order: Order) -> Result:
@@ -74,6 +81,15 @@ class Crew:
             self._group.join(LEAVING_SECONDS)
             ray.kill(self._mailbox)
         self._scratch.cleanup()
+
+
+def _has_mailbox(mark: int) -> bool:
+    """As slots have that live."""
+    try:
+        ray.get_actor(f"{MAILBOX}{mark}")
+    except ValueError:
+        return False
+    return True
 
 
 class Witness(ray.train.UserCallback):
