@@ -46,26 +46,28 @@ class Box(ABC):
 
 @dataclass(frozen=True)
 class Synthetic(Box):
-    """Smooth functions of 26 genes, scored like mAP: .8 at the optimum, .55 for the defaults; seeds differ by
-    a point; a curve comes near its end sooner or later, so that early ranks mislead a bit."""
+    """Smooth functions of the genes (26 in the default space), scored like mAP: .8 at the optimum, .55 for
+    the defaults; seeds differ by a point; a curve comes near its end sooner or later, so that early ranks
+    mislead a bit."""
 
     kind: str
     seed: int
+    searched: str = "default"
     epochs: int = 12
     noise: float = 0.008
     top: float = 0.8
 
     @cached_property
     def space(self) -> Space:  # type: ignore[override]
-        return load_space("default")
+        return load_space(self.searched)
 
     @cached_property
-    def _score(self) -> Callable[[np.ndarray], float]:
+    def score(self) -> Callable[[np.ndarray], float]:
         prior = to_units(self.space, self.space.defaults())
         return PROBLEMS[self.kind](prior, np.random.default_rng((self.seed, 5)), self.top)
 
     def truth(self, params: dict[str, Any]) -> float:
-        return self._score(to_units(self.space, params))
+        return self.score(to_units(self.space, params))
 
     def train(self, params: dict[str, Any], seed: int) -> Training:
         rng = np.random.default_rng((self.seed, seed))

@@ -83,6 +83,8 @@ def main() -> None:
         for done, job in enumerate(pool.imap_unordered(run, jobs), 1):
             print(f"\r{done}/{len(jobs)} {job}", end="", file=sys.stderr, flush=True)
     text: list[str] = []
+    ranks: list[np.ndarray] = []
+    marks = [mark for mark in MARKS if mark <= options.trainings]
     for box in options.boxes:
         stories = {
             name: [
@@ -91,11 +93,16 @@ def main() -> None:
             ]
             for name in options.strategies
         }
-        text += [f"{box}", "", *report(stories, box_of(box, 0).epochs, options.trainings), ""]
-        save(
-            picture(stories, box_of(box, 0).epochs, options.trainings, box),
-            options.out / f"{box.replace('/', ' ')}.png",
-        )
+        epochs = box_of(box, 0).epochs
+        at = {
+            name: np.array([one.at(np.array(marks) * epochs) for one in all_])
+            for name, all_ in stories.items()
+        }
+        ranks.append(mean_ranks(at))
+        text += [f"{box}", "", *report(stories, at, ranks[-1], marks, epochs), ""]
+        save(picture(stories, epochs, options.trainings, box), options.out / f"{box.replace('/', ' ')}.png")
+    if len(options.boxes) > 1:
+        text += overall(options.strategies, np.array(ranks), marks)
     title = f"Search: {options.seeds} seeds, {options.slots} trainings side by side"
     common.report(title, began, text, options.out)
 
@@ -135,22 +142,31 @@ def read(name: str, box: str, slots: int, trainings: int, seed: int, out: Path) 
     return Story(**json.loads(kept(name, box, slots, trainings, seed, out).read_text()))
 
 
-def report(stories: dict[str, list[Story]], epochs: int, trainings: int) -> list[str]:
-    marks = [mark for mark in MARKS if mark <= trainings]
-    at = {
-        name: np.array([one.at(np.array(marks) * epochs) for one in all_]) for name, all_ in stories.items()
-    }
-    everywhere = np.arange(1, trainings * epochs + 1)
+def report(
+    stories: dict[str, list[Story]],
+    at: dict[str, np.ndarray],
+    ranks: np.ndarray,
+    marks: list[int],
+    epochs: int,
+) -> list[str]:
+    """`at`: of each strategy (seeds, marks); `ranks`: (strategies, marks)."""
+    everywhere = np.arange(1, marks[-1] * epochs + 1)
     area = {name: np.mean([one.at(everywhere).mean() for one in all_]) for name, all_ in stories.items()}
-    ranks = mean_ranks(at, marks.index(min(20, marks[-1])))
+    judged = marks.index(min(20, marks[-1]))
     target = float(np.median(at[TARGET][:, -1])) if TARGET in at else None
     rows = []
-    for name, values in at.items():
+    for (name, values), rank in zip(at.items(), ranks[:, judged], strict=True):
         middle = [f"{np.median(values[:, place]):.3f}" for place in range(len(marks))]
         reach = "" if target is None else reached(stories[name], target, epochs)
-        rows.append([name, *middle, f"{area[name]:.3f}", f"{ranks[name]:.2f}", reach])
+        rows.append([name, *middle, f"{area[name]:.3f}", f"{rank:.2f}", reach])
     rows.sort(key=lambda row: float(row[-2]))
-    header = ["strategy", *(f"{mark} trainings" for mark in marks), "mean", "rank at 20", "to the target"]
+    header = [
+        "strategy",
+        *(f"{mark} trainings" for mark in marks),
+        "mean",
+        f"rank at {marks[judged]}",
+        "to the target",
+    ]
     text = common.table(header, rows)
     many = len(next(iter(stories.values())))
     text += [
@@ -160,6 +176,21 @@ def report(stories: dict[str, list[Story]], epochs: int, trainings: int) -> list
     if target is not None:
         text += [f"Target, what {TARGET} reports after {marks[-1]} trainings: {target:.3f}."]
     return text
+
+
+def overall(names: list[str], ranks: np.ndarray, marks: list[int]) -> list[str]:
+    """`ranks`: (boxes, strategies, marks), each the mean over seeds. Seeds of one box are no boxes of
+    their own: what is true of one may be true of it alone."""
+    middle = ranks.mean(axis=0)
+    order = np.argsort(middle[:, -1])
+    rows = [[names[place], *(f"{rank:.2f}" for rank in middle[place])] for place in order]
+    return [
+        f"Mean ranks over {len(ranks)} boxes",
+        "",
+        *common.table(["strategy", *(f"{mark} trainings" for mark in marks)], rows),
+        "",
+        f"Ranks that differ by less than {critical(len(names), len(ranks)):.2f} do not differ (Nemenyi, 5%).",
+    ]
 
 
 def reached(stories: list[Story], target: float, epochs: int) -> str:
@@ -173,10 +204,10 @@ def reached(stories: list[Story], target: float, epochs: int) -> str:
     return "not reached" if math.isinf(middle) else f"{middle:.1f}"
 
 
-def mean_ranks(at: dict[str, np.ndarray], place: int) -> dict[str, float]:
-    """1 is the best; over seeds."""
-    values = np.stack([one[:, place] for one in at.values()])
-    return dict(zip(at, rankdata(-values, axis=0).mean(axis=1), strict=True))
+def mean_ranks(at: dict[str, np.ndarray]) -> np.ndarray:
+    """(strategies, marks) over seeds; 1 is the best."""
+    values = np.stack(list(at.values()))
+    return np.asarray(rankdata(-values, axis=0).mean(axis=1))
 
 
 def critical(strategies: int, blocks: int) -> float:

@@ -7,7 +7,7 @@ the setting that it has found best so far, is written down with that setting's t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from tunekit.search.asking import ask
 from tunekit.search.rule import Rule
 from tunekit.search.space import Space
+from tunekit.search.warm import Start
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,14 @@ class _Running:
     epoch: int = 0
 
 
-def search(strategy: Strategy, box: Box, slots: int, budget: int, seed: int) -> Story:
-    """Until `budget` epochs are spent: what is begun by then does not end any more."""
+def search(
+    strategy: Strategy, box: Box, slots: int, budget: int, seed: int, starts: Sequence[Start] = ()
+) -> Story:
+    """Until `budget` epochs are spent: what is begun by then does not end any more. The defaults come first,
+    then the `starts`."""
     study = optuna.create_study(direction="maximize", sampler=strategy.sampler(box.space, seed))
-    study.enqueue_trial(box.space.defaults())
+    for params in (box.space.defaults(), *(start.params for start in starts)):
+        study.enqueue_trial(dict(params))
     rule, story = strategy.rule(box.epochs), Story()
     events: list[tuple[float, int]] = []
     running: dict[int, _Running] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from simulate import Strategy
@@ -161,6 +162,11 @@ def _ours(sampler: str, rule: Callable[[int], Rule] | None) -> Strategy:
     return Strategy(lambda space, seed: make_sampler(sampler, space, seed), rule or (lambda epochs: None))
 
 
+def _cma_of_optuna(space: Space, seed: int) -> BaseSampler:
+    """As it comes: choices, of which there is no normal distribution, are drawn at random."""
+    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "peer": Strategy(lambda space, seed: Peer(space, seed, scaled=False), lambda epochs: None),
     "peer, our scales": Strategy(lambda space, seed: Peer(space, seed, scaled=True), lambda epochs: None),
@@ -175,6 +181,8 @@ STRATEGIES: dict[str, Strategy] = {
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
     "priorband + asha": _ours("priorband", _asha),
+    "optuna tpe": Strategy(lambda space, seed: TPESampler(seed=seed), lambda epochs: None),
+    "optuna cmaes": Strategy(_cma_of_optuna, lambda epochs: None),
 }
 
 
