@@ -25,11 +25,11 @@ from tunekit.errors import ArgumentError, ResourceError
 from tunekit.search_args import TuneArgs
 from tunekit.training.group import Team
 from tunekit.training.place import free_places
-from tunekit.tuning.mailbox import Order
+from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import DEATHS_OF_A_TRIAL
 from tunekit.tuning.run import tune
 from tunekit.tuning.storage import Storage
-from tunekit.tuning.workers import Crew
+from tunekit.tuning.workers import MAILBOX, Crew, is_orphan
 
 # Gradients wait for their step when an epoch ends: they must survive a death, too.
 SETTINGS = {**TINY, "nbs": 32, "val": True, "workers": 2, "device": "cpu"}
@@ -165,25 +165,45 @@ def test_a_slot_that_dies_while_its_workers_come_up_leaves_no_place_taken(shared
 
 
 def test_places_are_given_up_by_their_marks(shared_ray):
-    marked = {mark: placement_group([{"CPU": 0.1, "memory": mark}] * 2) for mark in (2000, 3000, 4000)}
+    marked = {
+        mark: placement_group([{"CPU": 0.1, "memory": mark}] * 2) for mark in (2_000, 3_000_000, 4_000_000)
+    }
     others = [placement_group([room]) for room in ({"CPU": 0.1}, {"memory": 1}, {"memory": 10**8})]
+    assert all(group.wait(10) for group in (*marked.values(), *others))
     asked = []
 
     def is_dead(mark: int) -> bool:
         asked.append(mark)
-        return mark != 3000
+        return mark != 3_000_000
 
     def states(group) -> str:
         return placement_group_table(group)["state"]
 
     try:
         free_places(is_dead)
-        assert sorted(asked) == [2000, 3000, 4000]
+        assert sorted(asked) == [2_000, 3_000_000, 4_000_000]
         assert [states(group) for group in marked.values()] == ["REMOVED", "CREATED", "REMOVED"]
         assert [states(group) for group in others] == ["CREATED"] * 3
     finally:
-        for group in (marked[3000], *others):
+        for group in (marked[3_000_000], *others):
             remove_placement_group(group)
+
+
+def test_slots_that_live_and_trainings_keep_their_places(shared_ray):
+    living = ray.remote(Mailbox).options(name=f"{MAILBOX}3000000", num_cpus=0).remote(2, 1.0)
+    groups = {mark: placement_group([{"CPU": 0.1, "memory": mark}]) for mark in (2_000, 3_000_000, 4_000_000)}
+    assert all(group.wait(10) for group in groups.values())
+    try:
+        free_places(is_orphan)
+        states = [placement_group_table(group)["state"] for group in groups.values()]
+        assert states == ["CREATED", "CREATED", "REMOVED"]
+        ray.kill(living)
+        while ray.util.list_named_actors():
+            time.sleep(0.01)
+        free_places(is_orphan)
+        assert placement_group_table(groups[3_000_000])["state"] == "REMOVED"
+    finally:
+        remove_placement_group(groups[2_000])
 
 
 def test_trials_take_turns_on_workers_that_stay_up(crew, pair, tmp_path):

@@ -30,6 +30,7 @@ from tunekit.terminal import chatter_to
 from tunekit.training.device import available_cores
 from tunekit.training.group import LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
 from tunekit.training.lanes import check_lanes
+from tunekit.training.place import TRAININGS, new_mark
 from tunekit.training.result import EpochResult
 from tunekit.training.worker import Began, Died, Job, Judge, told, work
 
@@ -180,6 +181,7 @@ class _Group:
             Team(len(devices), cores, devices[0].startswith("cuda")),
             Judge(job.words),
             scratch,
+            new_mark(TRAININGS),
             deaths=MOST_DEATHS,
             tries=MOST_DEATHS,
         )

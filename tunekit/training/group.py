@@ -16,7 +16,7 @@ import ray.train.torch
 from ray.exceptions import RayError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from tunekit.training.place import free_places, new_mark
+from tunekit.training.place import free_places
 
 LOOK_SECONDS = 0.5  # between Ray's looks at the workers
 ECHO_SECONDS = 6 * LOOK_SECONDS  # within these it has noticed a death
@@ -51,8 +51,8 @@ class WorkerGroup:
         team: Team,
         judge: ray.train.UserCallback,
         scratch: str,
+        mark: int,
         *,
-        mark: int | None = None,
         deaths: int = FOR_EVER,
         tries: int = 0,
     ) -> None:
@@ -61,9 +61,9 @@ class WorkerGroup:
         `deaths`: so many times all are started again; `tries`: so often when they do not come up. Not at all
         by default: when one of them dies as they first meet, Ray (2.60) keeps their place until this group
         has ended, and new ones would wait for it. `scratch`: an existing folder for Ray's own files. `mark`:
-        of their place, where others than this group know it, too.
+        of their place (place.py).
         """
-        self._mark = mark or new_mark()
+        self._mark = mark
         self._trainer = ray.train.torch.TorchTrainer(
             loop,
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if team.cuda else "gloo"),

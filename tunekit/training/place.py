@@ -16,12 +16,12 @@ from ray import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 # Bytes. A trial's own place asks for one byte, and whoever else asks for memory in the same job for more.
-MARKED = range(2**10, 2**24)
+TRAININGS, SLOTS = range(2**10, 2**20), range(2**20, 2**24)
 
 
-def new_mark() -> int:
+def new_mark(whose: range) -> int:
     """Bytes of memory that each worker of a group is to ask for. Not from a seed, which groups may share."""
-    return random.SystemRandom().choice(MARKED)
+    return random.SystemRandom().choice(whose)
 
 
 def free_places(is_dead: Callable[[int], bool]) -> None:
@@ -32,5 +32,5 @@ def free_places(is_dead: Callable[[int], bool]) -> None:
             continue
         asked = {int(bundle.get("memory", 0)) for bundle in place["bundles"].values()}
         mark = asked.pop() if len(asked) == 1 else 0
-        if mark in MARKED and is_dead(mark):
+        if (mark in TRAININGS or mark in SLOTS) and is_dead(mark):
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(number)))

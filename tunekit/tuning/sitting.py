@@ -163,9 +163,8 @@ class Sitting:
                             failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
                         ),
                     )
-                except (
-                    ConnectionError
-                ):  # a client's, after half a minute of tries; the cluster ends its trials
+                except ConnectionError:
+                    # A client's, after half a minute of tries. The cluster ends its trials.
                     lost = "the connection to the cluster is lost: see that its head can be reached"
                     control.fault = control.fault or ResourceError(lost)
                 except Exception as fault:

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.errors import TunekitError
 from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
-from tunekit.training.place import free_places, new_mark
+from tunekit.training.place import SLOTS, free_places, new_mark
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import Result, lost_its_node, told
 
@@ -36,13 +36,13 @@ class Crew:
     def __init__(self, team: Team, directory: Path | None) -> None:
         """`directory`: where relative paths are meant from, None: where the workers are."""
         os.environ.update(SETTINGS)  # this process belongs to the slot
-        self._mark = new_mark()
+        self._mark = new_mark(SLOTS)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         made = ray.remote(Mailbox).options(
             name=f"{MAILBOX}{self._mark}", num_cpus=0, scheduling_strategy=here
         )
         mailbox: Any = made.remote(team.workers, ECHO_SECONDS)
-        free_places(lambda mark: not _has_mailbox(mark))  # of slots that died while their workers came up
+        free_places(is_orphan)
         self._mailbox, self._team, self._directory = mailbox, team, directory
         self._scratch = tempfile.TemporaryDirectory(prefix="tunekit-")
         self._group = self._started()
@@ -55,7 +55,7 @@ class Crew:
             self._team,
             Witness(mailbox, self._team.workers),
             tempfile.mkdtemp(dir=self._scratch.name),
-            mark=self._mark,
+            self._mark,
         )
 
     def train(self, order: Order) -> Result:
@@ -83,13 +83,15 @@ class Crew:
         self._scratch.cleanup()
 
 
-def _has_mailbox(mark: int) -> bool:
-    """As slots have that live."""
+def is_orphan(mark: int) -> bool:
+    """Whether it is of a slot that died while its workers came up: one that lives has its mailbox."""
+    if mark not in SLOTS:
+        return False
     try:
         ray.get_actor(f"{MAILBOX}{mark}")
     except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 class Witness(ray.train.UserCallback):
