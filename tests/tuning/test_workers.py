@@ -190,7 +190,8 @@ def test_places_are_given_up_by_their_marks(shared_ray):
 
 
 def test_slots_that_live_and_trainings_keep_their_places(shared_ray):
-    living = ray.remote(Mailbox).options(name=f"{MAILBOX}3000000", num_cpus=0).remote(2, 1.0)
+    name = f"{MAILBOX}3000000"
+    living = ray.remote(Mailbox).options(name=name, num_cpus=0).remote(2, 1.0)
     groups = {mark: placement_group([{"CPU": 0.1, "memory": mark}]) for mark in (2_000, 3_000_000, 4_000_000)}
     assert all(group.wait(10) for group in groups.values())
     try:
@@ -198,7 +199,7 @@ def test_slots_that_live_and_trainings_keep_their_places(shared_ray):
         states = [placement_group_table(group)["state"] for group in groups.values()]
         assert states == ["CREATED", "CREATED", "REMOVED"]
         ray.kill(living)
-        while ray.util.list_named_actors():
+        while name in ray.util.list_named_actors():
             time.sleep(0.01)
         free_places(is_orphan)
         assert placement_group_table(groups[3_000_000])["state"] == "REMOVED"
