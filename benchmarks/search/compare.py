@@ -1,6 +1,7 @@
 """Who finds better settings with fewer epochs? Every strategy on every box, seed by seed; a table, a picture.
 
     python benchmarks/search/compare.py digits --seeds 30 --slots 4
+    python benchmarks/search/compare.py tables --slots 1 --strategies auto random 'optuna tpe' 'optuna cmaes'
 
 Counted is what a search would report at any time, by its true fitness, which it does not know, against the
 epochs that all its trainings have taken by then. `target` is what the peer's newest tuner, one training after
@@ -36,12 +37,14 @@ from tunekit.results.style import save
 
 MARKS = (5, 10, 20, 50, 100)  # whole trainings
 FROM_SCRATCH = "from scratch"
+ALL_TABLES = tuple(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets)
 BOXES = (
     *(f"{task}, {how}" if how else task for task in TASKS for how in HOW),
     *PROBLEMS,
     FROM_SCRATCH,
-    *(f"{family}/{dataset}" for family, datasets in TABLES.items() for dataset in datasets),
+    *ALL_TABLES,
 )
+SEVERAL = {"synthetic": tuple(PROBLEMS), "tables": ALL_TABLES}
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
 KNOWN = {**STRATEGIES, **ABLATED}
 TARGET = "peer"
@@ -52,7 +55,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("boxes", nargs="+", choices=BOXES)
+    parser.add_argument("boxes", nargs="+", choices=(*BOXES, *SEVERAL))
     parser.add_argument("--strategies", nargs="+", choices=KNOWN, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -63,7 +66,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=common.cores(), help="(%(default)s)")
     parser.add_argument("--anew", action="store_true", help="run searches that were run before, too")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/search"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.boxes = [box for word in options.boxes for box in SEVERAL.get(word, (word,))]
+    return options
 
 
 def main() -> None:

@@ -164,6 +164,24 @@ def test_a_slot_that_dies_while_its_workers_come_up_leaves_no_place_taken(shared
     assert_nothing_is_left()
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_comes_up_is_told_with_the_reason(shared_ray, tmp_path):
+    def kill() -> None:
+        while len(found := worker_processes()) < 2:
+            time.sleep(0.01)
+        os.kill(found[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    crew = Crew(Team(2, 1, cuda=False), Path.cwd())
+    note = crew.train(order(0, tmp_path))["note"]
+    thread.join()
+    crew.close()
+    assert "died" in note, note
+    assert ":: " not in note
+    assert_nothing_is_left()
+
+
 def test_places_are_given_up_by_their_marks(shared_ray):
     marked = {
         mark: placement_group([{"CPU": 0.1, "memory": mark}] * 2) for mark in (2_000, 3_000_000, 4_000_000)

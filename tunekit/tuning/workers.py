@@ -135,7 +135,8 @@ def _ending(fault: Exception) -> str:
 
 
 def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0]
+    cause = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def serve(mailbox: Any, directory: Path | None) -> None:
