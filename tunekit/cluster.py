@@ -33,6 +33,7 @@ CLIENT_SETTINGS = {
 # A client is given a process that the head forks while it talks to others, and now and then such a process is
 # dead at once: https://github.com/ray-project/ray/issues/63202
 CHANCES = 2
+LOST = "the connection to the cluster is lost: see that its head can be reached"
 KNOCK_SECONDS = 10.0
 STORE_BYTES = 100 * 1024**2  # Ray's object store: workers share images through files, not through it
 
@@ -71,6 +72,10 @@ def joined(address: str | None) -> Iterator[None]:
         ) from fault
     try:
         yield
+    except Exception as fault:
+        if address.startswith(CLIENT) and is_loss(fault):
+            raise ResourceError(f"{where}: {LOST}") from fault
+        raise
     finally:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # what Ray's log has said once
             ray.shutdown()  # of this process's part in it
@@ -112,6 +117,13 @@ def _reason(fault: Exception) -> str:
 def is_client() -> bool:
     """Whether this process is joined to its Ray through ray://, and so is on none of its nodes."""
     return ray.util.client.ray.is_connected()
+
+
+def is_loss(fault: Exception) -> bool:
+    """Whether a client has lost its connection, which it may be told after half a minute of tries."""
+    import grpc  # here: only clients need it
+
+    return isinstance(fault, (ConnectionError, grpc.RpcError))
 
 
 def user_directory() -> Path | None:

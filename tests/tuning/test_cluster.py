@@ -68,17 +68,23 @@ def test_a_client_of_the_cluster_searches_as_if_it_were_one_of_its_nodes(cluster
 CUT = {**TINY, "epochs": 40, "iterations": 2, "name": "cut"}
 
 
-def client_in_the_middle(cluster: Cluster, cwd: Path) -> subprocess.Popen[str]:
-    """A search by a client, of two trials that both train."""
+def client_of(cluster: Cluster, cwd: Path, *program: str) -> subprocess.Popen[str]:
+    """A search by a client, with pipes."""
     words = (f"{name}={value}" for name, value in {**CUT, "address": cluster.client}.items())
-    search = subprocess.Popen(
-        [sys.executable, "-m", "tunekit", "tune", *words],
+    return subprocess.Popen(
+        [sys.executable, *program, "tune", *words],
         cwd=cwd,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **ENVIRONMENT},
     )
+
+
+def client_in_the_middle(cluster: Cluster, cwd: Path) -> subprocess.Popen[str]:
+    """A search by a client, of two trials that both train."""
+    search = client_of(cluster, cwd, "-m", "tunekit")
     files = [cwd / "runs" / "tune" / "cut" / "trials" / str(number) / "results.csv" for number in (0, 1)]
     deadline = time.monotonic() + 200
     while not all(file.exists() and len(table(file)) >= 2 for file in files):
@@ -86,6 +92,15 @@ def client_in_the_middle(cluster: Cluster, cwd: Path) -> subprocess.Popen[str]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     return search
+
+
+def kill_server(cluster: Cluster) -> None:
+    """What the head has for its client: those of clients that are gone stay for a while."""
+    theirs = descendants([cluster.nodes[0].pid])
+    servers = [pid for pid, title in theirs.items() if "specific-server" in title]
+    assert servers
+    for server in servers:
+        os.kill(server, signal.SIGKILL)
 
 
 def goes_on(cluster: Cluster, cwd: Path) -> None:
@@ -111,9 +126,7 @@ def test_a_client_that_is_interrupted_ends_its_trials_and_goes_on_where_it_was(c
 @pytest.mark.timeout(600)  # a busy machine's
 def test_a_client_whose_connection_is_lost_is_told_and_goes_on_where_it_was(cluster, tmp_path):
     search = client_in_the_middle(cluster, tmp_path)
-    theirs = descendants([cluster.nodes[0].pid])
-    (server,) = (pid for pid, title in theirs.items() if "specific-server" in title)
-    os.kill(server, signal.SIGKILL)
+    kill_server(cluster)
     said, complaints = search.communicate(timeout=120)
     assert search.returncode == ResourceError.exit_code, said + complaints
     assert complaints.splitlines()[-1] == (
@@ -122,6 +135,35 @@ def test_a_client_whose_connection_is_lost_is_told_and_goes_on_where_it_was(clus
     )
     assert "Traceback" not in complaints
     goes_on(cluster, tmp_path)
+
+
+LONG_LOOK = """
+import sys
+from unittest.mock import patch
+from tunekit.cli import main
+from tunekit.tuning import run
+look = run.survey_data
+def slowly(args):
+    print("joined", flush=True)
+    sys.stdin.readline()
+    return look(args)
+with patch.object(run, "survey_data", slowly):
+    sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_client_whose_connection_is_lost_before_the_first_trial_is_told(cluster, tmp_path):
+    search = client_of(cluster, tmp_path, "-c", LONG_LOOK)
+    assert search.stdout.readline() == "joined\n"
+    kill_server(cluster)
+    said, complaints = search.communicate("go on\n", timeout=120)
+    assert search.returncode == ResourceError.exit_code, said + complaints
+    assert complaints.splitlines()[-1] == (
+        f"error: address={cluster.client}: the connection to the cluster is lost: "
+        "see that its head can be reached"
+    )
+    assert "Traceback" not in complaints
 
 
 OTHER_RAY = """

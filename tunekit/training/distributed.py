@@ -28,7 +28,7 @@ from tunekit.errors import ArgumentError, CheckpointError, ResourceError, Traini
 from tunekit.models.weights import read_checkpoint
 from tunekit.terminal import chatter_to
 from tunekit.training.device import available_cores
-from tunekit.training.group import LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
+from tunekit.training.group import LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup, first_words
 from tunekit.training.lanes import check_lanes
 from tunekit.training.place import TRAININGS, new_mark
 from tunekit.training.result import EpochResult
@@ -106,7 +106,7 @@ def train_on_workers(
                 while not control.interrupted and listener.hear(words):
                     pass  # the last words of a group that is gone
             except RayError as fault:
-                raise TrainingError(f"Ray broke down: {_first_line(fault)}; {_way_on(folder)}") from fault
+                raise TrainingError(f"Ray broke down: {first_words(fault)}; {_way_on(folder)}") from fault
             finally:
                 group.leave(listener.worker)
         if control.interrupted:
@@ -206,13 +206,12 @@ class _Group:
         fault = self._workers.fault
         if fault is None:
             return
-        inner = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
-        if isinstance(inner, (TunekitError, WorkerFault)):
-            raise inner
+        if isinstance(fault, (TunekitError, WorkerFault)):
+            raise fault
         what = (
             f"workers died {MOST_DEATHS + 1} times, as if memory ran out"
             if isinstance(fault, ray.train.WorkerGroupError)
-            else f"the workers cannot be kept running: {_first_line(inner)}"
+            else f"the workers cannot be kept running: {first_words(fault)}"
         )
         raise TrainingError(f"{what}; {folder / 'ray.log'} has Ray's words; {_way_on(folder)}") from fault
 
@@ -237,7 +236,3 @@ def _way_on(folder: Path) -> str:
     if not done:
         return "there is no checkpoint to go on with"
     return f"{done} epoch{'s are' if done > 1 else ' is'} done; go on with: tunekit train resume={folder}"
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import ray.train
 import ray.train.torch
 from ray.exceptions import RayError
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
 from tunekit.training.place import free_places
 
@@ -31,6 +31,13 @@ FOR_EVER = -1
 
 class WorkerFault(Exception):
     """A worker's fault that is not the user's to mend. Its text is what there is to tell of it."""
+
+
+def first_words(fault: Exception) -> str:
+    """What there is to tell of it, in a line."""
+    if isinstance(fault, WorkerGroupStartupFailedError):  # its words are a traceback
+        return "one of them died as they came up (killed, or out of memory?)"
+    return (str(fault).splitlines() or [type(fault).__name__])[0]
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class WorkerGroup:
         try:
             self._trainer.fit()
         except Exception as fault:  # noqa: BLE001 - the owner's to tell
-            self.fault = fault
+            self.fault = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
             with suppress(RayError):  # Ray itself may be gone
                 # When its controller is killed Ray holds all of it.
                 free_places(lambda mark: mark == self._mark)
@@ -102,9 +109,7 @@ class WorkerGroup:
     @property
     def found_no_room(self) -> bool:
         """Whether it ended because others had what it needs, for longer than Ray waits."""
-        return isinstance(self.fault, ray.train.ControllerError) and isinstance(
-            self.fault.controller_failure, WorkerGroupStartupTimeoutError
-        )
+        return isinstance(self.fault, WorkerGroupStartupTimeoutError)
 
     @property
     def working(self) -> bool:

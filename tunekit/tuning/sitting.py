@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from ray import tune as ray_tune
 from rich.console import Console
 
-from tunekit.cluster import is_client, user_directory
+from tunekit.cluster import LOST, is_client, is_loss, user_directory
 from tunekit.control import Control
 from tunekit.errors import ResourceError, TrainingError, TunekitError
 from tunekit.search.budget import Budget
@@ -163,12 +163,10 @@ class Sitting:
                             failure_config=ray_tune.FailureConfig(max_failures=DEATHS_OF_A_TRIAL),
                         ),
                     )
-                except ConnectionError:
-                    # A client's, after half a minute of tries. The cluster ends its trials.
-                    lost = "the connection to the cluster is lost: see that its head can be reached"
-                    control.fault = control.fault or ResourceError(lost)
                 except Exception as fault:
-                    if not control.ending:
+                    if is_loss(fault):  # and the cluster ends the trials
+                        control.fault = control.fault or ResourceError(LOST)
+                    elif not control.ending:
                         raise RuntimeError(
                             f"Ray Tune ended the search; its words are in {self.folder / 'ray.log'}"
                         ) from fault

@@ -21,7 +21,15 @@ from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.errors import TunekitError
-from tunekit.training.group import ECHO_SECONDS, LOOK_SECONDS, SETTINGS, Team, WorkerFault, WorkerGroup
+from tunekit.training.group import (
+    ECHO_SECONDS,
+    LOOK_SECONDS,
+    SETTINGS,
+    Team,
+    WorkerFault,
+    WorkerGroup,
+    first_words,
+)
 from tunekit.training.place import SLOTS, free_places, new_mark
 from tunekit.tuning.mailbox import Mailbox, Order
 from tunekit.tuning.result import Result, lost_its_node, told
@@ -70,7 +78,7 @@ class Crew:
                 continue
             if not self._group.found_no_room:
                 fault = self._group.fault or RuntimeError("they have ended")
-                ray.get(self._mailbox.death.remote(f"the workers were gone: {_first_line(fault)}"))
+                ray.get(self._mailbox.death.remote(f"the workers were gone: {first_words(fault)}"))
             self._group = self._started()
         return ray.get(coming[0])
 
@@ -131,12 +139,7 @@ def _ending(fault: Exception) -> str:
         return "lost its node"
     if type(fault).__module__.partition(".")[0] == "ray":  # some are no RayError
         return "died (killed, or out of memory?)"
-    return f"broke off: {_first_line(fault)}"
-
-
-def _first_line(fault: Exception) -> str:
-    cause = fault.controller_failure if isinstance(fault, ray.train.ControllerError) else fault
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
+    return f"broke off: {first_words(fault)}"
 
 
 def serve(mailbox: Any, directory: Path | None) -> None:
