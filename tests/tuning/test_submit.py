@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import descendants
 from tests.tuning.nodes import ENVIRONMENT, Cluster, can_mount, free_port, running_cluster
 from tests.tuning.test_run import TINY, table
 from tunekit.errors import ArgumentError, ResourceError
@@ -109,8 +110,16 @@ def test_a_job_goes_on_when_it_is_left_and_is_stopped_when_asked(cluster, home, 
         assert time.monotonic() < deadline
         time.sleep(0.1)
     again = started(cluster, home, "attach=long")
+    (search,) = (
+        pid
+        for pid, title in descendants([cluster.nodes[0].pid]).items()
+        if title.startswith("python\0-u\0-m\0tunekit\0tune")
+    )
+    os.kill(search, signal.SIGSTOP)  # it needs longer to end than Ray would wait by itself
     stop = cluster.run(*SUBMIT, f"address={cluster.dashboard}", "stop=long", cwd=home)
     assert stop.returncode == 0, stop.stdout + stop.stderr
+    time.sleep(6)
+    os.kill(search, signal.SIGCONT)
     said, _ = again.communicate(timeout=120)
     assert again.returncode != 0
     assert "job long stopped" in said

@@ -26,6 +26,8 @@ from tunekit.words import parse
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 180.0  # a cluster answers before it can take a job: on a busy machine, long before
+# So long may a job that is stopped take to end in order: Ray's own 3 s are few for a large search.
+STOPPING = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 REMOTE = ("tune", "train", "val")
 ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
@@ -110,7 +112,7 @@ def _send(client: JobSubmissionClient, address: str, name: str | None, words: li
             return client.submit_job(
                 entrypoint=shlex.join(["python", "-u", "-m", "tunekit", *words]),
                 submission_id=name,
-                runtime_env={"working_dir": folder},
+                runtime_env={"working_dir": folder, "env_vars": STOPPING},
             )
         except RuntimeError as fault:
             if "No available agent" not in str(fault):
