@@ -1,23 +1,27 @@
 """Learning curves for settings that nobody trained, from those of the table: what to expect, and the noise.
 
-A curve is written as a mean curve and a few shapes (principal components), and each shape's share is learnt
-from the settings by two models whose mean counts: a Gaussian process, which is smooth, and a forest, which
-is not, so that no searcher is favoured for thinking like the surrogate. Around what is expected lies the
-noise of seeds: whole residual curves of settings that were trained several times, drawn at random among those
-of like fitness, because bad settings differ more from seed to seed than good ones.
+A curve is written as what it comes to and a few shapes (principal components) of the way there. Each is
+learnt from the settings by a Gaussian process whose lengths are the most probable ones given a weak prior.
+Its paths are rough (Matern 3/2), those of auto's own model are smooth: no searcher shall be favoured for
+thinking like the surrogate. A forest draws settings unlike those it knows to the middle, and so those that a
+good search would find. Around what is expected lies the noise of seeds: whole residual curves of settings
+that were trained several times, drawn at random among those of like fitness, because bad settings differ more
+from seed to seed than good ones.
 
     python benchmarks/search/surrogate.py digits
 
-prints how well it does on settings that it was not shown.
+prints how well it does on settings that it was not shown, and on searches of which it was not shown any.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -28,18 +32,21 @@ import common
 import numpy as np
 from boxes import Box, Training
 from scipy.ndimage import median_filter
+from scipy.optimize import minimize
 from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sources import SEARCHES
 from table import CPU, Table
 from tasks import HERE, TASKS, plan_of
 
 from tunekit.search.genes import to_units
 from tunekit.search.space import Space
 
-SHAPES = 5  # of curves
+SHAPES = 4  # of ways to the end
+LENGTH, LENGTH_SPREAD = 1.0, 1.5  # of the logarithms of lengths, where ranges are 1 long: the prior
 ALIKE = 12  # residual curves to draw from
 FOLDS = 5
 NEIGHBOURS = 21  # trainings at about the same time
@@ -48,15 +55,16 @@ NEIGHBOURS = 21  # trainings at about the same time
 @dataclass(frozen=True, eq=False)
 class Curves:
     """Trainings: genes (N, D), fitness (N, E), seconds of an epoch against others at that time (N,), number
-    of the setting (N,)."""
+    of the setting (N,), who asked for it (N,)."""
 
     genes: np.ndarray
     fitness: np.ndarray
     seconds: np.ndarray
     settings: np.ndarray
+    sources: np.ndarray
 
     def __getitem__(self, chosen: np.ndarray) -> Curves:
-        return Curves(self.genes[chosen], self.fitness[chosen], self.seconds[chosen], self.settings[chosen])
+        return Curves(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 def curves_of(table: Table, epochs: int) -> Curves:
@@ -68,7 +76,7 @@ def curves_of(table: Table, epochs: int) -> Curves:
     seconds = np.array([np.median(row[CPU]) for row in rows])
     seconds /= median_filter(seconds, NEIGHBOURS, mode="nearest")  # the machine was not always alone
     _, settings = np.unique(genes, axis=0, return_inverse=True)  # several sources begin with the defaults
-    return Curves(genes, fitness, seconds, settings)
+    return Curves(genes, fitness, seconds, settings, np.array([row["source"] for row in rows]))
 
 
 class Surrogate:
@@ -76,13 +84,12 @@ class Surrogate:
 
     def __init__(self, known: Curves) -> None:
         self._mean = known.fitness.mean(axis=0)
-        _, _, shapes = np.linalg.svd(known.fitness - self._mean, full_matrices=False)
-        self._shapes = shapes[:SHAPES]
-        shares = (known.fitness - self._mean) @ self._shapes.T
-        self._scale = shares.std(axis=0)
-        self._smooth = [_process(known.genes, share) for share in (shares / self._scale).T]
-        self._forest = ExtraTreesRegressor(300, min_samples_leaf=2, max_features=0.5, random_state=0)
-        self._forest.fit(known.genes, shares / self._scale)
+        apart = known.fitness - self._mean
+        end = apart[:, -1]
+        self._way = end @ apart / (end @ end)  # (E,): of what is gained in the end, how much is seen by then
+        rest = apart - np.outer(end, self._way)
+        self._shapes = np.linalg.svd(rest, full_matrices=False)[2][:SHAPES]  # nothing at the end
+        self._models = [_process(known.genes, share) for share in (end, *(self._shapes @ rest.T))]
         self._cost = ExtraTreesRegressor(100, min_samples_leaf=5, random_state=0).fit(
             known.genes, known.seconds
         )
@@ -90,9 +97,9 @@ class Surrogate:
 
     def expected(self, genes: np.ndarray) -> np.ndarray:
         """(M, E) fitness, the mean over seeds, of settings (M, D)."""
-        smooth = np.stack([one.predict(genes) for one in self._smooth], axis=1)
-        shares = (smooth + _predicted(self._forest, genes)) / 2 * self._scale
-        return np.maximum.accumulate(np.clip(self._mean + shares @ self._shapes, 0, 1), axis=1)
+        end, *shares = [model.predict(genes) for model in self._models]
+        curves = self._mean + np.outer(end, self._way) + np.stack(shares, axis=1) @ self._shapes
+        return np.maximum.accumulate(np.clip(curves, 0, 1), axis=1)
 
     def seconds(self, genes: np.ndarray) -> np.ndarray:
         """(M,) of an epoch."""
@@ -118,12 +125,27 @@ def _predicted(forest: ExtraTreesRegressor, genes: np.ndarray) -> np.ndarray:
 
 
 def _process(genes: np.ndarray, values: np.ndarray) -> GaussianProcessRegressor:
-    width = genes.shape[1]
-    kernel = ConstantKernel(1.0) * Matern([2.0] * width, (0.2, 50.0), nu=2.5) + WhiteKernel(0.1)
-    found = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+    matern = Matern([math.exp(LENGTH)] * genes.shape[1], (0.05, 200.0), nu=1.5)
+    kernel = ConstantKernel(1.0, (1e-2, 1e3)) * matern + WhiteKernel(0.1, (1e-4, 2.0))
+    model = GaussianProcessRegressor(kernel, optimizer=_most_probable, normalize_y=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return found.fit(genes, values)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of lengths at a bound
+        return model.fit(genes, values)
+
+
+def _most_probable(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Of the logarithms of the variance, the lengths and the noise."""
+
+    def with_prior(place: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = objective(place)
+        apart = (place[1:-1] - LENGTH) / LENGTH_SPREAD
+        slope[1:-1] += apart / LENGTH_SPREAD
+        return value + np.square(apart).sum() / 2, slope
+
+    found = minimize(with_prior, start, jac=True, bounds=bounds, options={"maxiter": 60})
+    return found.x, found.fun
 
 
 def _residuals(known: Curves) -> Curves:
@@ -134,9 +156,8 @@ def _residuals(known: Curves) -> Curves:
         if len(same.genes) > 1:
             wider = np.sqrt(len(same.genes) / (len(same.genes) - 1))
             apart = (same.fitness - same.fitness.mean(axis=0)) * wider
-            found.append(Curves(same.genes, apart, same.seconds, same.settings))
-    parts = zip(*((one.genes, one.fitness, one.seconds, one.settings) for one in found), strict=True)
-    return Curves(*map(np.concatenate, parts))
+            found.append(replace(same, fitness=apart))
+    return Curves(*(np.concatenate([getattr(one, field.name) for one in found]) for field in fields(Curves)))
 
 
 HOW = ("", "misled", "noisy", "failing")
@@ -219,7 +240,10 @@ def main() -> None:
     ]
     count = len(np.unique(known.settings))
     text = [f"{len(known.genes)} trainings of {count} settings, {FOLDS} folds by setting", ""]
-    text += common.table(header, rows)
+    text += [*common.table(header, rows), "", "Without what a kind of search trained, what that came to:", ""]
+    text += common.table(
+        ["search", "trainings", "R²", "rank correlation", "above what is expected"], by_search(known)
+    )
     common.report(f"Surrogate of {task}", began, text, Path("runs/bench/surrogate"))
 
 
@@ -231,6 +255,20 @@ def held_out(known: Curves) -> np.ndarray:
         hidden = fold[known.settings] == number
         told[hidden] = Surrogate(known[~hidden]).expected(known.genes[hidden])
     return told
+
+
+def by_search(known: Curves) -> list[list[Any]]:
+    """How well settings are known that a new kind of search would go to, where nobody has been."""
+    rows: list[list[Any]] = []
+    for name in dict.fromkeys(name for name, *_ in SEARCHES):
+        asked = np.char.startswith(known.sources, f"{name}-")
+        hidden = np.isin(known.settings, known.settings[asked])
+        truth = known.fitness[hidden, -1]
+        guess = Surrogate(known[~hidden]).expected(known.genes[hidden])[:, -1]
+        left = np.square(truth - guess).sum() / np.square(truth - truth.mean()).sum()
+        rank = float(spearmanr(truth, guess)[0])
+        rows.append([name, int(hidden.sum()), 1 - left, rank, float((truth - guess).mean())])
+    return rows
 
 
 if __name__ == "__main__":
