@@ -121,7 +121,7 @@ def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], U
         budget=budget,
         control=control,
     )
-    scheduler = make_scheduler(args, args, budget)
+    scheduler = make_scheduler(args, args, space, budget)
     scheduler.listen(searcher.curve)
     books = Books(run, study)
     costs, lines, use = Costs(), [], Use(options.slots)

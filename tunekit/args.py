@@ -270,10 +270,11 @@ class ValArgs(ModelAndDataArgs):
         return value if value is None else multiple_of_32(value)
 
 
-def tunable_names() -> tuple[str, ...]:
-    """The training arguments that a search space may name."""
+def tunable_names(group: str | None = None) -> tuple[str, ...]:
+    """The training arguments that a search space may name, or those of a `group` among them."""
+    found = {name: field.json_schema_extra for name, field in TrainArgs.model_fields.items()}
     return tuple(
         name
-        for name, field in TrainArgs.model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["tunable"]
+        for name, extra in found.items()
+        if isinstance(extra, dict) and extra["tunable"] and group in (None, extra["group"])
     )

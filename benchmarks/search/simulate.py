@@ -19,6 +19,8 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from tunekit.search.asking import ask
+from tunekit.search.genes import from_units
+from tunekit.search.opening import opening
 from tunekit.search.rule import Rule
 from tunekit.search.space import Space
 from tunekit.search.warm import Start
@@ -26,10 +28,12 @@ from tunekit.search.warm import Start
 
 @dataclass(frozen=True)
 class Strategy:
-    """`sampler(space, seed)`; `rule(epochs)`, None where nothing is ever stopped."""
+    """`sampler(space, seed)`; `rule(epochs)`, None where nothing is ever stopped; `opens`: after the defaults
+    come the settings that auto opens with, whatever the sampler."""
 
     sampler: Callable[[Space, int], BaseSampler]
     rule: Callable[[int], Rule | None]
+    opens: bool = False
 
 
 @dataclass
@@ -59,7 +63,8 @@ def search(
     """Until `budget` epochs are spent: what is begun by then does not end any more. The defaults come first,
     then the `starts`."""
     study = optuna.create_study(direction="maximize", sampler=strategy.sampler(box.space, seed))
-    for params in (box.space.defaults(), *(start.params for start in starts)):
+    told = [from_units(box.space, genes) for genes in opening(box.space)] if strategy.opens else []
+    for params in (box.space.defaults(), *(start.params for start in starts), *told):
         study.enqueue_trial(dict(params))
     rule, story = strategy.rule(box.epochs), Story()
     events: list[tuple[float, int]] = []

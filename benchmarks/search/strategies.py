@@ -8,6 +8,7 @@ import os
 import subprocess
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tunekit.search.auto import AutoSampler, Policy
 from tunekit.search.gaussian import GaussianProcess
 from tunekit.search.genes import from_units, to_units
 from tunekit.search.genetic import History, Result
+from tunekit.search.opening import MOVES
 from tunekit.search.rule import Rule
 from tunekit.search.samplers import make_sampler
 from tunekit.search.space import Space
@@ -149,8 +151,13 @@ class Blind(AutoSampler):
         return super().propose(study, number)
 
 
-def _asha(epochs: int) -> Rule:
-    return Asha(rungs(epochs, default_grace(epochs, WARMUP), REDUCTION), REDUCTION)
+def _asha(epochs: int, whole: int = 1) -> Rule:
+    return Asha(rungs(epochs, default_grace(epochs, WARMUP), REDUCTION), REDUCTION, whole)
+
+
+def _asha_of_auto(epochs: int) -> Rule:
+    """What auto opens with is not stopped (tuning/schedulers.py)."""
+    return _asha(epochs, 1 + len(MOVES))
 
 
 def _top_tenth_after_one(epochs: int) -> Rule:
@@ -177,7 +184,7 @@ STRATEGIES: dict[str, Strategy] = {
     "tpe": _ours("tpe", None),
     "tpe + asha": _ours("tpe", _asha),
     "auto": _ours("auto", None),
-    "auto + asha": _ours("auto", _asha),
+    "auto + asha": _ours("auto", _asha_of_auto),
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
     "priorband + asha": _ours("priorband", _asha),
@@ -186,16 +193,21 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def _auto(policy: Policy) -> Strategy:
-    return Strategy(lambda space, seed: AutoSampler(space, seed, policy), _asha)
+def _auto(policy: Policy, rule: Callable[[int], Rule] = _asha_of_auto) -> Strategy:
+    return Strategy(lambda space, seed: AutoSampler(space, seed, policy), rule)
 
 
-# The default without one of its parts; without the model it is genetic, without the rule auto alone.
+# The default without one of its parts (without the rule it is auto alone), and others with its opening.
 ABLATED: dict[str, Strategy] = {
+    "auto + asha, no opening": _auto(Policy(opens=False), _asha),
+    "auto + asha, opening may be stopped": _auto(Policy(), _asha),
+    "genetic + asha, auto's opening": replace(_ours("genetic", _asha_of_auto), opens=True),
+    "tpe + asha, auto's opening": replace(_ours("tpe", _asha_of_auto), opens=True),
+    "random + asha, auto's opening": replace(_ours("random", _asha_of_auto), opens=True),
     "auto + asha, none around the defaults": _auto(Policy(prior=0.0)),
     "auto + asha, none from anywhere": _auto(Policy(anywhere=0.0)),
     "auto + asha, no rounds": _auto(Policy(rounds=0)),
     "auto + asha, ends of curves alone": _auto(Policy(marks=())),
-    "auto + asha, the luckiest is best": Strategy(Lucky, _asha),
-    "auto + asha, blind to what runs": Strategy(Blind, _asha),
+    "auto + asha, the luckiest is best": Strategy(Lucky, _asha_of_auto),
+    "auto + asha, blind to what runs": Strategy(Blind, _asha_of_auto),
 }

@@ -85,10 +85,11 @@ def test_wrong_defaults_are_left_behind() -> None:
     assert np.mean(ours) < np.mean(anywhere)
 
 
-def test_it_learns_from_stopped_trials() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_it_learns_from_stopped_trials(seed: int) -> None:
     """All but the defaults are stopped; those with more of one gene come to more by then."""
     space = mixed_space()
-    study = study_of(AutoSampler(space, 0), space)
+    study = study_of(AutoSampler(space, seed), space)
     for _ in range(30):
         trial = ask(study, space)
         gene = to_units(space, trial.params)[2]

@@ -31,7 +31,7 @@ def covariance(one: np.ndarray, t: float, other: np.ndarray, u: float, lengths: 
     kernel = (1 + root + 5 * distance**2 / 3) * math.exp(-root)
     g = (1 + lengths.tilt * (1 - t)) * (1 + lengths.tilt * (1 - u)) * math.exp(lengths.final)
     h = (1 - t) * (1 - u) * math.exp(lengths.early)
-    return 1 + 4 * (1 - t) * (1 - u) + (g + h) * kernel
+    return 1 + 100 * (1 - t) * (1 - u) + (g + h) * kernel
 
 
 def test_beliefs_are_those_of_the_formula():

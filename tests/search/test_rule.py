@@ -13,27 +13,31 @@ from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
 
-RULES: dict[str, Callable[[], Rule]] = {
-    "asha": lambda: Asha((1, 3), 3),
-    "hyperband": lambda: Hyperband((1, 3), 3),
-    "median": lambda: Median(2),
+RULES: dict[str, Callable[[int], Rule]] = {
+    "asha": lambda whole: Asha((1, 3), 3, whole),
+    "hyperband": lambda whole: Hyperband((1, 3), 3, whole),
+    "median": lambda whole: Median(2, whole),
 }
 values = st.sampled_from([None, 0.0, 0.1, 0.2, 0.3])
 curves = st.dictionaries(st.integers(0, 20), st.lists(values, min_size=1, max_size=6), max_size=10)
 
 
 @pytest.mark.parametrize("name", RULES)
-@given(curves)
-def test_the_defaults_are_never_stopped(name: str, curves: dict[int, list[float | None]]) -> None:
-    rule = RULES[name]()
+@given(curves, st.integers(1, 5))
+def test_the_first_trials_are_never_stopped(
+    name: str, curves: dict[int, list[float | None]], whole: int
+) -> None:
+    """The defaults alone, unless others are to be seen whole, too. To the others it makes no difference."""
+    rule, usual = RULES[name](whole), RULES[name](1)
     for number, curve in curves.items():
         for epoch, fitness in enumerate(curve, start=1):
-            assert rule.decide(number, epoch, fitness) or number != 0
+            goes_on, does_usually = rule.decide(number, epoch, fitness), usual.decide(number, epoch, fitness)
+            assert goes_on if number < whole else goes_on is does_usually
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_each_rule_stops_a_trial_that_is_far_behind(name: str) -> None:
-    rule = RULES[name]()
+    rule = RULES[name](1)
     decisions = [rule.decide(number, epoch, 1.0 / number) for number in range(1, 20) for epoch in (1, 2, 3)]
     assert not all(decisions)
 
@@ -44,7 +48,7 @@ def test_an_epoch_told_twice_counts_by_its_first_value(
     name: str, curves: dict[int, list[float | None]], data: st.DataObject
 ) -> None:
     """As in the study: a trial that had to start again trains its first epochs a second time."""
-    once, twice = RULES[name](), RULES[name]()
+    once, twice = RULES[name](1), RULES[name](1)
     told = {number: dict(enumerate(curve, start=1)) for number, curve in curves.items()}
     once.replay(told)
     twice.replay(told)

@@ -58,7 +58,7 @@ class Search:
             TuneArgs, {"iterations": size, "epochs": EPOCHS, "grace": 2, "interval": 2, "scheduler": "pbt"}
         )
         base = build_args(TrainArgs, {"epochs": EPOCHS, "warmup_epochs": 0})
-        self.scheduler = make_scheduler(args, base, budget)
+        self.scheduler = make_scheduler(args, base, space, budget)
         assert self.scheduler.population is not None
         self.snapshots = Snapshots(self.scheduler.population.points, Storage(str(folder)).below(FOLDER))
         assert self.snapshots.points == POINTS

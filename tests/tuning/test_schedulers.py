@@ -34,7 +34,7 @@ class Clock:
 def scheduler_of(name: str, clock: Clock | None = None, **given: Any) -> StopLosers:
     args = build_args(TuneArgs, {"epochs": 9, "warmup_epochs": 0, "scheduler": name, **given})
     base = build_args(TrainArgs, {"epochs": args.epochs, "warmup_epochs": 0})
-    return make_scheduler(args, base, Budget(None, args.time, clock or Clock()))
+    return make_scheduler(args, base, load_space("quick"), Budget(None, args.time, clock or Clock()))
 
 
 def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool:
@@ -52,6 +52,18 @@ def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> 
     assert not all(told(scheduler, number, 1, 0.1) for number in losers)
     assert told(scheduler, 0, 2, 0.0)
     assert told(scheduler, 60, 1, 0.9)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+@pytest.mark.parametrize(("sampler", "whole"), [("auto", 4), ("genetic", 1)])
+def test_what_auto_opens_with_is_trained_to_its_end(name: str, sampler: str, whole: int) -> None:
+    """Three settings follow the defaults; what comes after them may be stopped, as may others' trials."""
+    scheduler = scheduler_of(name, grace=1, sampler=sampler)
+    for number in range(100, 130):
+        told(scheduler, number, 1, 0.5)
+    fates = [[told(scheduler, number, epoch, 0.1) for epoch in (1, 2, 3)] for number in range(20)]
+    assert all(map(all, fates[:whole]))
+    assert not all(map(all, fates[whole : whole + 3]))
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)

@@ -50,8 +50,8 @@ def goes_on(number: int, recorded: Ranking, reduction: int) -> bool:
 class Asha(Rule):
     """The rungs of one search: a trial always goes on, but at a rung where it is not good enough."""
 
-    def __init__(self, rungs: tuple[int, ...], reduction: int) -> None:
-        super().__init__()
+    def __init__(self, rungs: tuple[int, ...], reduction: int, whole: int = 1) -> None:
+        super().__init__(whole)
         self.rungs = rungs
         self.reduction = reduction
         self._at = {rung: Ranking() for rung in rungs}

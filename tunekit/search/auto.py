@@ -1,9 +1,12 @@
 """Evolution that a model advises, as an Optuna sampler: a study's trials in, the next trial's parameters out.
 
-The defaults are trial 0. A few trials are scattered around them, some anywhere: without results there is
-nothing to learn from. From then on many candidates are bred, and the one is tried that is expected to gain
+The defaults are trial 0. Without results there is nothing to learn from: what trainings mostly hang on is
+moved first (`opening.py`), and slots that are still free try what lies around these settings and the
+defaults. From the fourth result on many candidates are bred, and the one is tried that is expected to gain
 most over the best known setting, as a Gaussian process sees it (`gaussian.py`). Each part is there for what
 the others cannot do:
+  - The opening asks about the learning rate and the strength of augmentation, which chance rarely moves
+    without moving much else.
   - Evolution (`genetic.py`) proposes: children of the best stay near what is known to work, in 26 dimensions
     the only place where a model of a few dozen results can be trusted; some candidates lie around the
     defaults or anywhere, so that nothing is out of reach and wrong defaults are left behind.
@@ -32,8 +35,9 @@ from threadpoolctl import threadpool_limits
 
 from tunekit.search import genetic
 from tunekit.search.gaussian import GaussianProcess, Rows, fit
-from tunekit.search.genes import from_units, is_taken, without_idle
+from tunekit.search.genes import from_units, is_taken, to_units, without_idle
 from tunekit.search.genetic import History, Result, breed, scatter
+from tunekit.search.opening import opening
 from tunekit.search.space import Space
 from tunekit.search.whole import WholeSampler
 
@@ -45,6 +49,7 @@ class Policy:
     """The constants."""
 
     start: int = 4  # results before the model is asked
+    opens: bool = True
     candidates: int = 128
     prior: float = 0.05  # of them lie around the defaults
     anywhere: float = 0.1
@@ -64,6 +69,8 @@ class AutoSampler(WholeSampler):
         super().__init__(space, seed)
         self._policy = policy or Policy()
         self._choices = np.array([parameter.kind == "choice" for parameter in space.parameters])
+        self._prior = to_units(space, space.defaults())
+        self._opening = opening(space) if self._policy.opens else []
         self._history: History | None = None
 
     def propose(self, study: Study, number: int) -> dict[str, Any]:
@@ -78,7 +85,7 @@ class AutoSampler(WholeSampler):
         rng = np.random.default_rng((self._seed, number))
         candidates: Iterable[np.ndarray]
         if len(history.ranked) < self._policy.start or _all_alike(history.ranked):
-            candidates = (scatter(self._space, rng, genetic.Policy()) for _ in range(genetic.TRIES))
+            candidates = self._first(number, rng)
         else:
             model, ranked = self._learnt(study, number, history)
             candidates = self._best_first(model, ranked, rng)
@@ -86,6 +93,14 @@ class AutoSampler(WholeSampler):
             if not is_taken(genes, taken):
                 break
         return genes  # a small space may be used up
+
+    def _first(self, number: int, rng: np.random.Generator) -> Iterable[np.ndarray]:
+        """Candidates where nothing is known."""
+        if 1 <= number <= len(self._opening):
+            yield self._opening[number - 1]
+        centres = [self._prior, *self._opening]
+        for _ in range(genetic.TRIES):
+            yield scatter(self._space, centres[rng.integers(len(centres))], rng, genetic.Policy())
 
     def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
         """The model, and the results as it sees them: best first, each with its expected value."""
@@ -143,7 +158,7 @@ class AutoSampler(WholeSampler):
     def _candidate(self, ranked: Sequence[Result], rng: np.random.Generator) -> np.ndarray:
         lot = rng.random()
         if lot < self._policy.prior:
-            return scatter(self._space, rng, genetic.Policy())
+            return scatter(self._space, self._prior, rng, genetic.Policy())
         if lot < self._policy.prior + self._policy.anywhere:
             return rng.random(len(self._choices))
         return breed(self._space, ranked, rng, genetic.Policy())

@@ -147,13 +147,14 @@ def propose(
     space: Space, ranked: Sequence[Result], taken: np.ndarray, rng: np.random.Generator, policy: Policy
 ) -> np.ndarray:
     """(D,) genes of the next trial, given what is known, best first, and the genes `taken` (N, D) so far."""
-    genes = scatter(space, rng, policy)
+    prior = to_units(space, space.defaults())
+    genes = scatter(space, prior, rng, policy)
     for _ in range(TRIES):
         if len(ranked) >= policy.start:
             genes = breed(space, ranked, rng, policy)
         if not is_taken(genes, taken):
             return genes
-        genes = scatter(space, rng, policy)
+        genes = scatter(space, prior, rng, policy)
     return genes  # a small space may be used up
 
 
@@ -188,15 +189,14 @@ def shrunken_covariance(elites: np.ndarray) -> np.ndarray:
     return np.asarray((1 - shrink) * raw + shrink * np.diag(np.diag(raw)))
 
 
-def scatter(space: Space, rng: np.random.Generator, policy: Policy) -> np.ndarray:
-    """A start: some of the defaults' genes moved; now and then anywhere."""
-    prior = to_units(space, space.defaults())
-    chosen = _mask(len(prior), policy.mask[0], rng)
+def scatter(space: Space, centre: np.ndarray, rng: np.random.Generator, policy: Policy) -> np.ndarray:
+    """A start: some genes of `centre` (D,), the defaults or others, moved; now and then anywhere."""
+    chosen = _mask(len(centre), policy.mask[0], rng)
     anywhere = rng.random() < policy.start_uniform
-    moved = rng.random(len(prior)) if anywhere else reflect(rng.normal(prior, policy.start_sigma))
+    moved = rng.random(len(centre)) if anywhere else reflect(rng.normal(centre, policy.start_sigma))
     for gene in _choices(space):
         moved[gene] = rng.random()
-    return _settle(space, np.where(chosen, moved, prior), prior, chosen)
+    return _settle(space, np.where(chosen, moved, centre), centre, chosen)
 
 
 def breed(space: Space, ranked: Sequence[Result], rng: np.random.Generator, policy: Policy) -> np.ndarray:

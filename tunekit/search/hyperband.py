@@ -21,7 +21,8 @@ from tunekit.search.rule import Rule
 class Hyperband(Rule):
     """The brackets of one search over `rungs`, as asha would have them (`asha.rungs`)."""
 
-    def __init__(self, rungs: tuple[int, ...], reduction: int) -> None:
+    def __init__(self, rungs: tuple[int, ...], reduction: int, whole: int = 1) -> None:
+        super().__init__(whole)
         first_rungs = range(len(rungs), -1, -1)
         self.brackets = tuple(Asha(rungs[first:], reduction) for first in first_rungs)
         self._assignment = assignment(sizes(len(rungs), reduction))

@@ -19,8 +19,8 @@ FEWEST = 3  # other trials at an epoch: the median of fewer says little
 class Median(Rule):
     """The rule of one search."""
 
-    def __init__(self, grace: int) -> None:
-        super().__init__()
+    def __init__(self, grace: int, whole: int = 1) -> None:
+        super().__init__(whole)
         self.grace = grace
         self._at: dict[int, Ranking] = {}  # by epoch
 

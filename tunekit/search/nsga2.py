@@ -53,8 +53,11 @@ class Nsga2Sampler(NSGAIISampler):
         parents = self.get_parent_population(study, self.get_trial_generation(study, trial))
         others = [row.params for row in study.get_trials(deepcopy=False) if row.number != trial.number]
         taken = np.array([to_units(self._space, params) for params in others if params])
+        prior = to_units(self._space, self._space.defaults())
         for _ in range(TRIES):
-            genes = self._child(study, parents, rng) if parents else scatter(self._space, rng, Policy())
+            genes = (
+                self._child(study, parents, rng) if parents else scatter(self._space, prior, rng, Policy())
+            )
             if not is_taken(genes, taken):
                 break
         return from_units(self._space, genes)

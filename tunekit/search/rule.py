@@ -14,9 +14,11 @@ BASELINE = 0  # trial 0, the defaults: all others are measured against its full 
 
 
 class Rule(ABC):
-    """The curves of one search. `record` every epoch of every trial; `decide` also answers."""
+    """The curves of one search. `record` every epoch of every trial; `decide` also answers. The first `whole`
+    trials, the defaults and what is tried with them on purpose, are never stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: int = 1) -> None:
+        self._whole = whole
         self._curves: dict[int, dict[int, float]] = {}
 
     def record(self, number: int, epoch: int, fitness: float | None) -> None:
@@ -31,7 +33,7 @@ class Rule(ABC):
     def decide(self, number: int, epoch: int, fitness: float | None) -> bool:
         """Record, and say whether the trial goes on."""
         self.record(number, epoch, fitness)
-        return number == BASELINE or self.passes(number, epoch)
+        return number < self._whole or self.passes(number, epoch)
 
     @abstractmethod
     def passes(self, number: int, epoch: int) -> bool:

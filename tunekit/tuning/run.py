@@ -99,7 +99,7 @@ def _tune(args: TuneArgs, folder: Path | None) -> Run:
     if folder is None and args.warm_start is not None:
         starts, note = warm_starts(args.warm_start, plan.space, args.iterations)
         plan = replace(plan, notes=(*plan.notes, note))
-    scheduler = make_scheduler(args, plan.base, budget)
+    scheduler = make_scheduler(args, plan.base, plan.space, budget)
     sampler = make_sampler(args.sampler, plan.space, args.seed, args.steps)
     if isinstance(sampler, GridSampler):
         sampler.check_room(args.iterations)

@@ -17,8 +17,10 @@ from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.budget import Budget
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
+from tunekit.search.opening import opening
 from tunekit.search.population import SMALLEST, Population, points
 from tunekit.search.rule import Rule
+from tunekit.search.space import Space
 from tunekit.search_args import TuneArgs
 
 # Samplers with something to say before there are results.
@@ -76,27 +78,27 @@ class StopLosers(FIFOScheduler):
         return {}
 
 
-def _none(args: TuneArgs, base: TrainArgs) -> None:
+def _none(args: TuneArgs, base: TrainArgs, whole: int) -> None:
     """Every trial trains to its end."""
 
 
-def _asha(args: TuneArgs, base: TrainArgs) -> Rule:
-    return Asha(rungs(base.epochs, _grace(args, base), args.reduction), args.reduction)
+def _asha(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
+    return Asha(rungs(base.epochs, _grace(args, base), args.reduction), args.reduction, whole)
 
 
-def _hyperband(args: TuneArgs, base: TrainArgs) -> Rule:
+def _hyperband(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
     grace = _grace(args, base)
     _check_room(args, base, grace)
-    return Hyperband(rungs(base.epochs, grace, args.reduction), args.reduction)
+    return Hyperband(rungs(base.epochs, grace, args.reduction), args.reduction, whole)
 
 
-def _median(args: TuneArgs, base: TrainArgs) -> Rule:
+def _median(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
     grace = _grace(args, base)
     _check_room(args, base, grace)
-    return Median(grace)
+    return Median(grace, whole)
 
 
-def _pbt(args: TuneArgs, base: TrainArgs) -> Rule:
+def _pbt(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
     grace = _grace(args, base)
     _check_room(args, base, grace)
     if args.iterations < SMALLEST:
@@ -116,7 +118,7 @@ def _pbt(args: TuneArgs, base: TrainArgs) -> Rule:
     return Population(args.iterations, points(base.epochs, grace, args.interval), args.seed)
 
 
-SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
+SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs, int], Rule | None]] = {
     "asha": _asha,
     "hyperband": _hyperband,
     "median": _median,
@@ -125,12 +127,14 @@ SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs], Rule | None]] = {
 }
 
 
-def make_scheduler(args: TuneArgs, base: TrainArgs, budget: Budget) -> StopLosers:
-    """The scheduler `args.scheduler` of trials that train with `base`.
+def make_scheduler(args: TuneArgs, base: TrainArgs, space: Space, budget: Budget) -> StopLosers:
+    """The scheduler `args.scheduler` of trials of `space` that train with `base`.
 
     Raises ArgumentError when it could never stop a trial.
     """
-    return StopLosers(SCHEDULERS[args.scheduler](args, base), budget)
+    # What auto opens with is told whole: a high learning rate is late, and losing early on says little of it.
+    whole = 1 + (len(opening(space)) if args.sampler == "auto" else 0)
+    return StopLosers(SCHEDULERS[args.scheduler](args, base, whole), budget)
 
 
 def _grace(args: TuneArgs, base: TrainArgs) -> int:
