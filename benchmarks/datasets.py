@@ -6,6 +6,10 @@ import shutil
 from pathlib import Path
 
 import realdata
+from search import pairs
+
+MADE = ("digits", "trees", "pairs")
+PAIRS = Path("runs/bench/data/pairs")
 
 
 def for_ours(data: str) -> str:
@@ -14,15 +18,17 @@ def for_ours(data: str) -> str:
         return data
     if data == "trees":
         return str(realdata.ensure(realdata.HOME).resolve())
+    if data == "pairs":
+        return str(pairs.ensure(PAIRS).resolve())
     path = Path(data).expanduser().resolve()
     if not path.is_file():
-        raise SystemExit(f"--data {data}: it must be digits, trees or the path of a data YAML")
+        raise SystemExit(f"--data {data}: it must be one of {', '.join(MADE)} or the path of a data YAML")
     return str(path)
 
 
 def for_peer(data: str, out: Path) -> str:
-    """The same images for the peer: a copy of digits and trees, beside which it writes files of its own."""
-    if data not in ("digits", "trees"):
+    """The same images for the peer: a copy of what is made here, beside which it writes files of its own."""
+    if data not in MADE:
         return for_ours(data)
     if data == "digits":
         from tunekit.data.digits import ensure_digits

@@ -3,8 +3,8 @@
     python tune.py JOB.json RESULT.json
 
 Job: model, settings (arguments of the peer's `tune`, by its names), space (ranges, or null for its own).
-Result: a row a trial, in order: end (seconds since this program began), fitness, epochs that were trained and
-the seconds of that training.
+Result: a row a trial, in order: end (seconds since this program began), fitness, params (its
+hyperparameters), epochs that were trained and the seconds of that training.
 """
 
 from __future__ import annotations
@@ -70,7 +70,12 @@ def main() -> None:
     watch.close()
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     trials = [
-        {"end": end, "fitness": row["fitness"], **trained(row, given["epochs"])}
+        {
+            "end": end,
+            "fitness": row["fitness"],
+            "params": row["hyperparameters"],
+            **trained(row, given["epochs"]),
+        }
         for row, end in zip(rows, watch.ends, strict=True)
     ]
     result = {"version": ultralytics.__version__, "trials": trials}

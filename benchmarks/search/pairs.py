@@ -17,6 +17,12 @@ SCENES = {"train": 1200, "val": 96}
 SEED = 7
 
 
+def ensure(folder: Path) -> Path:
+    """The data set's YAML; made there unless it was."""
+    source = folder / "pairs.yaml"
+    return source if source.exists() else write(folder)
+
+
 def write(folder: Path) -> Path:
     """The data set; its YAML."""
     inks, digits = handwriting("train")
