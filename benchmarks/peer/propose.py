@@ -7,12 +7,15 @@ the peer's environment and calls its own code; only its generator, which it does
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-from ultralytics.engine.tuner import Tuner
+
+with contextlib.redirect_stdout(sys.stderr):  # where it is imported for the first time, it tells so
+    from ultralytics.engine.tuner import Tuner
 
 
 class Proposer(Tuner):
