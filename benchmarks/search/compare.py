@@ -4,9 +4,11 @@
     python benchmarks/search/compare.py tables --slots 1 --strategies auto random 'optuna tpe' 'optuna cmaes'
 
 Counted is what a search would report at any time, by its true fitness, which it does not know, against the
-epochs that all its trainings have taken by then. `target` is what the peer's newest tuner, one training after
-the other, reports after 100 whole trainings (the median over its seeds). Searches that were run before are
-read from --out, so strategies can be added one by one; `--anew` forgets them.
+epochs that all its trainings have taken by then. `target` is what the peer's newest tuner, one training
+after the other, reports after 100 whole trainings (the median over its seeds); shown are the epochs and the
+simulated time until a search is there to stay, both in whole trainings. `lead` is by how much the median of
+`auto + asha` is ahead where it is least so, from 5 trainings on. Searches that were run before are read
+from --out, so strategies can be added one by one; `--anew` forgets them.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ SEVERAL = {"synthetic": tuple(PROBLEMS), "tables": ALL_TABLES}
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
 KNOWN = {**STRATEGIES, **ABLATED}
 TARGET = "peer"
+LEADER = "auto + asha"
 WHOLE = 100  # trainings of the target
 
 
@@ -156,21 +159,26 @@ def report(
 ) -> list[str]:
     """`at`: of each strategy (seeds, marks); `ranks`: (strategies, marks)."""
     everywhere = np.arange(1, marks[-1] * epochs + 1)
-    area = {name: np.mean([one.at(everywhere).mean() for one in all_]) for name, all_ in stories.items()}
+    paths = {name: np.array([one.at(everywhere) for one in all_]) for name, all_ in stories.items()}
+    middles = {name: np.median(path, axis=0)[MARKS[0] * epochs - 1 :] for name, path in paths.items()}
     judged = marks.index(min(20, marks[-1]))
     target = float(np.median(at[TARGET][:, -1])) if TARGET in at else None
     rows = []
     for (name, values), rank in zip(at.items(), ranks[:, judged], strict=True):
         middle = [f"{np.median(values[:, place]):.3f}" for place in range(len(marks))]
-        reach = "" if target is None else reached(stories[name], target, epochs)
-        rows.append([name, *middle, f"{area[name]:.3f}", f"{rank:.2f}", reach])
-    rows.sort(key=lambda row: float(row[-2]))
+        needed = ["", ""] if target is None else reached(stories[name], target, epochs)
+        apart = LEADER in middles and name != LEADER
+        lead = f"{(middles[LEADER] - middles[name]).min():.3f}" if apart else ""
+        rows.append([name, *middle, f"{paths[name].mean():.3f}", f"{rank:.2f}", lead, *needed])
+    rows.sort(key=lambda row: float(row[-4]))
     header = [
         "strategy",
         *(f"{mark} trainings" for mark in marks),
         "mean",
         f"rank at {marks[judged]}",
-        "to the target",
+        "lead",
+        "epochs to the target",
+        "time to it",
     ]
     text = common.table(header, rows)
     many = len(next(iter(stories.values())))
@@ -198,15 +206,17 @@ def overall(names: list[str], ranks: np.ndarray, marks: list[int]) -> list[str]:
     ]
 
 
-def reached(stories: list[Story], target: float, epochs: int) -> str:
-    """Whole trainings' epochs until a search reports the target and never less again: the median."""
+def reached(stories: list[Story], target: float, epochs: int) -> list[str]:
+    """Whole trainings' epochs, and their time, until a search reports the target and never less again: the
+    medians."""
     needed = []
     for story in stories:
         below = [place for place, truth in enumerate(story.truth) if truth < target]
         last = below[-1] + 1 if below else 0
-        needed.append(story.epochs[last] / epochs if last < len(story.epochs) else math.inf)
-    middle = float(np.median(needed))
-    return "not reached" if math.isinf(middle) else f"{middle:.1f}"
+        there = last < len(story.epochs)
+        needed.append((story.epochs[last], story.seconds[last]) if there else (math.inf, math.inf))
+    spent = np.median(np.array(needed) / epochs, axis=0)  # an epoch takes a second
+    return ["not reached" if math.isinf(one) else f"{one:.1f}" for one in spent]
 
 
 def mean_ranks(at: dict[str, np.ndarray]) -> np.ndarray:

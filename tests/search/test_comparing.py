@@ -82,7 +82,7 @@ def test_ranks_and_the_way_to_the_target() -> None:
     # Demsar's table 5: q is 2.343 for three classifiers, 2.728 for five
     assert critical(3, 10) == pytest.approx(2.343 * math.sqrt(3 * 4 / 60), abs=2e-3)
     assert critical(5, 30) == pytest.approx(2.728 * math.sqrt(5 * 6 / 180), abs=2e-3)
-    there = Story([12, 24, 36], [1, 2, 3], [0.7, 0.4, 0.6])
-    assert reached([there], 0.5, 12) == "3.0", "what is lost again does not count"
-    assert reached([there], 0.3, 12) == "1.0"
-    assert reached([there], 0.65, 12) == "not reached"
+    there = Story([12, 24, 36], [6, 18, 30], [0.7, 0.4, 0.6])
+    assert reached([there], 0.5, 12) == ["3.0", "2.5"], "what is lost again does not count"
+    assert reached([there], 0.3, 12) == ["1.0", "0.5"]
+    assert reached([there], 0.65, 12) == ["not reached"] * 2
