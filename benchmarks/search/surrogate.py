@@ -47,6 +47,7 @@ from tunekit.search.space import Space
 
 SHAPES = 4  # of ways to the end
 LENGTH, LENGTH_SPREAD = 1.0, 1.5  # of the logarithms of lengths, where ranges are 1 long: the prior
+ASKED = 700  # trainings are enough to tell the lengths, which takes their number to the third power
 ALIKE = 12  # residual curves to draw from
 FOLDS = 5
 NEIGHBOURS = 21  # trainings at about the same time
@@ -127,10 +128,12 @@ def _predicted(forest: ExtraTreesRegressor, genes: np.ndarray) -> np.ndarray:
 def _process(genes: np.ndarray, values: np.ndarray) -> GaussianProcessRegressor:
     matern = Matern([math.exp(LENGTH)] * genes.shape[1], (0.05, 200.0), nu=1.5)
     kernel = ConstantKernel(1.0, (1e-2, 1e3)) * matern + WhiteKernel(0.1, (1e-4, 2.0))
-    model = GaussianProcessRegressor(kernel, optimizer=_most_probable, normalize_y=True, random_state=0)
+    model = GaussianProcessRegressor(kernel, optimizer=_most_probable, normalize_y=True)
+    some = np.random.default_rng(0).permutation(len(genes))[:ASKED]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of lengths at a bound
-        return model.fit(genes, values)
+        model.fit(genes[some], values[some])
+    return GaussianProcessRegressor(model.kernel_, optimizer=None, normalize_y=True).fit(genes, values)
 
 
 def _most_probable(
