@@ -86,6 +86,7 @@ def arguments() -> argparse.Namespace:
     found.add_argument("--slots", type=int, default=64)
     found.add_argument("--epochs", type=int, default=30)
     found.add_argument("--sampler", default="genetic")
+    found.add_argument("--scheduler", default="forecast")
     found.add_argument("--seed", type=int, default=0)
     return found.parse_args()
 
@@ -97,7 +98,7 @@ def main() -> None:
     header = ["finished trials", "ask ms", "epoch ms", "end ms, with tables", "memory MB", "driver busy"]
     text = [
         f"{options.trials} trials of {options.epochs} epochs at most, {options.slots} at a time, "
-        f"{options.sampler}, asha; medians (99th percentiles) since the line before",
+        f"{options.sampler}, {options.scheduler}; medians (99th percentiles) since the line before",
         "",
         *common.table(header, lines),
         "",
@@ -108,7 +109,8 @@ def main() -> None:
 
 def simulate(options: argparse.Namespace, run: Path) -> tuple[list[list[str]], Use]:
     """The lines of the table, and what became of the slots' time."""
-    args = build_args(TuneArgs, {"iterations": options.trials, "epochs": options.epochs})
+    chosen = {"sampler": options.sampler, "scheduler": options.scheduler}
+    args = build_args(TuneArgs, {"iterations": options.trials, "epochs": options.epochs, **chosen})
     space, control, budget = load_space("default"), Control(), Budget(None, None)
     (run / "space.yaml").write_text(space.to_yaml())
     study = create_study(run, make_sampler(options.sampler, space, options.seed), space.defaults(), {})

@@ -99,7 +99,7 @@ def test_cache_understands_what_yolo_users_write(word: Any, meaning: Any) -> Non
             "sampler=genetics: must be one of auto, genetic, tpe, cmaes, gp, priorband, nsga2, random, grid; "
             "did you mean genetic?",
         ),
-        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of asha, hyperband, median, pbt, none"),
+        ({"scheduler": "xyz"}, "scheduler=xyz: must be one of forecast, asha, hyperband, median, pbt, none"),
         ({"cache": "rom"}, "cache=rom: must be one of disk, ram, gpu, False; did you mean ram?"),
         ({"imgsz": "100"}, "imgsz=100: must be a multiple of 32, the largest stride: use 96 or 128"),
         ({"grace": "0"}, "grace=0: must be at least 1"),
@@ -299,10 +299,10 @@ def test_what_can_be_tuned_is_a_training_argument_without_folders_or_machine() -
 
 def test_with_several_objectives_other_choices_are_the_defaults() -> None:
     one = build_args(TuneArgs, {"objectives": "fitness"})
-    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("auto", "asha", 3, ())
+    assert (one.sampler, one.scheduler, one.fresh_seeds, one.costs) == ("auto", "forecast", 3, ())
     for written in ("fitness,latency", "[fitness, latency]", ["fitness", "latency"], ("fitness", "latency")):
         two = build_args(TuneArgs, {"objectives": written})
         assert (two.sampler, two.scheduler, two.fresh_seeds, two.costs) == ("nsga2", "none", 0, ("latency",))
         assert build_args(TuneArgs, two.model_dump()) == two
     assert build_args(TuneArgs, {"objectives": "fitness,gflops", "sampler": "grid"}).sampler == "grid"
-    assert build_args(TuneArgs, {"sampler": "nsga2"}).scheduler == "asha"
+    assert build_args(TuneArgs, {"sampler": "nsga2"}).scheduler == "forecast"

@@ -29,8 +29,8 @@ WHY_NOT_IN_A_SEARCH = {
 
 WITHOUT = {  # schedulers that an argument is not for
     "grace": ("none",),
-    "reduction": ("median", "pbt", "none"),
-    "interval": ("asha", "hyperband", "median", "none"),
+    "reduction": ("forecast", "median", "pbt", "none"),
+    "interval": ("forecast", "asha", "hyperband", "median", "none"),
     "stop": ("pbt",),
     "finalists": ("pbt",),
 }
@@ -94,11 +94,12 @@ class TuneArgs(TrainArgs):
         "the folder of an earlier search, or several with commas between them, on whatever data: their best"
         " settings, three in all, are tried first after the defaults",
     )
-    scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = setting(
-        "asha",
+    scheduler: Literal["forecast", "asha", "hyperband", "median", "pbt", "none"] = setting(
+        "forecast",
         "search",
-        "what stops trials that are losing; pbt trains them all side by side instead, and replaces the worst"
-        " quarter by children of the best, again and again; with several objectives there is none",
+        "what stops trials that are losing; forecast learns from whole trainings how much an epoch tells of"
+        " the end; pbt trains them all side by side instead, and replaces the worst quarter by children of"
+        " the best, again and again; with several objectives there is none",
     )
     confirm: OptionalInt = arg(
         None,

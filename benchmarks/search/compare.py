@@ -7,7 +7,7 @@ Counted is what a search would report at any time, by its true fitness, which it
 epochs that all its trainings have taken by then. `target` is what the peer's newest tuner, one training
 after the other, reports after 100 whole trainings (the median over its seeds); shown are the epochs and the
 simulated time until a search is there to stay, both in whole trainings. `lead` is by how much the median of
-`auto + asha` is ahead where it is least so, from 5 trainings on. Searches that were run before are read
+`auto + forecast` is ahead where it is least so, from 5 trainings on. Searches that were run before are read
 from --out, so strategies can be added one by one; `--anew` forgets them.
 """
 
@@ -50,7 +50,7 @@ SEVERAL = {"synthetic": tuple(PROBLEMS), "tables": ALL_TABLES}
 ALONE = ("peer", "peer, our scales", "classic")  # know no trainings side by side
 KNOWN = {**STRATEGIES, **ABLATED}
 TARGET = "peer"
-LEADER = "auto + asha"
+LEADER = "auto + forecast"
 WHOLE = 100  # trainings of the target
 
 
@@ -232,14 +232,15 @@ def critical(strategies: int, blocks: int) -> float:
 
 
 def picture(stories: dict[str, list[Story]], epochs: int, trainings: int, box: str) -> Figure:
-    """Medians over seeds against epochs, the middle half shaded for the first and the target."""
+    """Medians over seeds against epochs, the middle half shaded for the default and the target."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     spent = np.geomspace(2 * epochs, trainings * epochs, 200)
-    for name, all_ in stories.items():
+    for place, (name, all_) in enumerate(stories.items()):
         values = np.array([one.at(spent) for one in all_])
-        (line,) = axes.plot(spent / epochs, np.median(values, axis=0), label=name)
-        if name in (TARGET, "auto"):
+        style = ("-", "--", ":")[place // 10 % 3]  # there are ten colours
+        (line,) = axes.plot(spent / epochs, np.median(values, axis=0), style, label=name)
+        if name in (TARGET, LEADER):
             low, high = np.quantile(values, (0.25, 0.75), axis=0)
             axes.fill_between(spent / epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(

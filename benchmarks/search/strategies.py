@@ -20,6 +20,7 @@ from simulate import Strategy
 
 from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.auto import AutoSampler, Policy
+from tunekit.search.forecast import Forecast
 from tunekit.search.gaussian import GaussianProcess
 from tunekit.search.genes import from_units, to_units
 from tunekit.search.genetic import History, Result
@@ -155,9 +156,13 @@ def _asha(epochs: int, whole: int = 1) -> Rule:
     return Asha(rungs(epochs, default_grace(epochs, WARMUP), REDUCTION), REDUCTION, whole)
 
 
-def _asha_of_auto(epochs: int) -> Rule:
+def _forecast(epochs: int, whole: int = 1) -> Rule:
+    return Forecast(epochs, default_grace(epochs, WARMUP), whole)
+
+
+def _opened(rule: Callable[[int, int], Rule]) -> Callable[[int], Rule]:
     """What auto opens with is not stopped (tuning/schedulers.py)."""
-    return _asha(epochs, 1 + len(MOVES))
+    return lambda epochs: rule(epochs, 1 + len(MOVES))
 
 
 def _top_tenth_after_one(epochs: int) -> Rule:
@@ -180,34 +185,37 @@ STRATEGIES: dict[str, Strategy] = {
     "classic": Strategy(Classic, lambda epochs: None),
     "random": _ours("random", None),
     "random + asha": _ours("random", _asha),
+    "random + forecast": _ours("random", _forecast),
     "top tenth after one epoch": _ours("random", _top_tenth_after_one),
     "tpe": _ours("tpe", None),
     "tpe + asha": _ours("tpe", _asha),
+    "tpe + forecast": _ours("tpe", _forecast),
     "auto": _ours("auto", None),
-    "auto + asha": _ours("auto", _asha_of_auto),
+    "auto + asha": _ours("auto", _opened(_asha)),
+    "auto + forecast": _ours("auto", _opened(_forecast)),
     "genetic": _ours("genetic", None),
     "genetic + asha": _ours("genetic", _asha),
+    "genetic + forecast": _ours("genetic", _forecast),
     "priorband + asha": _ours("priorband", _asha),
     "optuna tpe": Strategy(lambda space, seed: TPESampler(seed=seed), lambda epochs: None),
     "optuna cmaes": Strategy(_cma_of_optuna, lambda epochs: None),
 }
 
 
-def _auto(policy: Policy, rule: Callable[[int], Rule] = _asha_of_auto) -> Strategy:
-    return Strategy(lambda space, seed: AutoSampler(space, seed, policy), rule)
+def _auto(policy: Policy) -> Strategy:
+    return Strategy(lambda space, seed: AutoSampler(space, seed, policy), _opened(_forecast))
 
 
 # The default without one of its parts (without the rule it is auto alone), and others with its opening.
 ABLATED: dict[str, Strategy] = {
-    "auto + asha, no opening": _auto(Policy(opens=False), _asha),
-    "auto + asha, opening may be stopped": _auto(Policy(), _asha),
-    "genetic + asha, auto's opening": replace(_ours("genetic", _asha_of_auto), opens=True),
-    "tpe + asha, auto's opening": replace(_ours("tpe", _asha_of_auto), opens=True),
-    "random + asha, auto's opening": replace(_ours("random", _asha_of_auto), opens=True),
-    "auto + asha, none around the defaults": _auto(Policy(prior=0.0)),
-    "auto + asha, none from anywhere": _auto(Policy(anywhere=0.0)),
-    "auto + asha, no rounds": _auto(Policy(rounds=0)),
-    "auto + asha, ends of curves alone": _auto(Policy(marks=())),
-    "auto + asha, the luckiest is best": Strategy(Lucky, _asha_of_auto),
-    "auto + asha, blind to what runs": Strategy(Blind, _asha_of_auto),
+    "auto + forecast, no opening": _auto(Policy(opens=False)),
+    "genetic + forecast, auto's opening": replace(_ours("genetic", _opened(_forecast)), opens=True),
+    "tpe + asha, auto's opening": replace(_ours("tpe", _opened(_asha)), opens=True),
+    "random + asha, auto's opening": replace(_ours("random", _opened(_asha)), opens=True),
+    "auto + forecast, none around the defaults": _auto(Policy(prior=0.0)),
+    "auto + forecast, none from anywhere": _auto(Policy(anywhere=0.0)),
+    "auto + forecast, no rounds": _auto(Policy(rounds=0)),
+    "auto + forecast, ends of curves alone": _auto(Policy(marks=())),
+    "auto + forecast, the luckiest is best": Strategy(Lucky, _opened(_forecast)),
+    "auto + forecast, blind to what runs": Strategy(Blind, _opened(_forecast)),
 }

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.search.asha import Asha
+from tunekit.search.forecast import Forecast
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.rule import Rule
 
 RULES: dict[str, Callable[[int], Rule]] = {
+    "forecast": lambda whole: Forecast(3, 2, whole),
     "asha": lambda whole: Asha((1, 3), 3, whole),
     "hyperband": lambda whole: Hyperband((1, 3), 3, whole),
     "median": lambda whole: Median(2, whole),

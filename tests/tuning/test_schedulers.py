@@ -22,6 +22,10 @@ from tunekit.tuning.schedulers import SCHEDULERS, StopLosers, make_scheduler
 
 # Those that judge a trial when it comes. Under pbt they wait for each other: test_population.py.
 ONE_BY_ONE = [name for name in SCHEDULERS if name != "pbt"]
+# Whole trainings of nine epochs, which come to .5 and a bit.
+EARLIER = {
+    number: {epoch: 0.5 + number / 1000 + epoch / 100 for epoch in range(1, 10)} for number in range(1, 30)
+}
 
 
 class Clock:
@@ -46,21 +50,19 @@ def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool
 @pytest.mark.parametrize("name", [name for name in ONE_BY_ONE if name != "none"])
 def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> None:
     scheduler = scheduler_of(name, grace=1)
-    for number in range(30):
-        assert told(scheduler, number, 1, 0.5)
+    scheduler.replay(EARLIER)
     losers = range(30, 60)
     assert not all(told(scheduler, number, 1, 0.1) for number in losers)
     assert told(scheduler, 0, 2, 0.0)
     assert told(scheduler, 60, 1, 0.9)
 
 
-@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+@pytest.mark.parametrize("name", ["forecast", "asha", "hyperband", "median"])
 @pytest.mark.parametrize(("sampler", "whole"), [("auto", 4), ("genetic", 1)])
 def test_what_auto_opens_with_is_trained_to_its_end(name: str, sampler: str, whole: int) -> None:
     """Three settings follow the defaults; what comes after them may be stopped, as may others' trials."""
     scheduler = scheduler_of(name, grace=1, sampler=sampler)
-    for number in range(100, 130):
-        told(scheduler, number, 1, 0.5)
+    scheduler.replay({100 + number: curve for number, curve in EARLIER.items()})
     fates = [[told(scheduler, number, epoch, 0.1) for epoch in (1, 2, 3)] for number in range(20)]
     assert all(map(all, fates[:whole]))
     assert not all(map(all, fates[whole : whole + 3]))
@@ -84,14 +86,14 @@ def test_a_scheduler_that_was_told_the_recorded_curves_decides_as_the_one_that_s
             assert told(resumed, number, epoch, fitness) is told(seen, number, epoch, fitness)
 
 
-@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+@pytest.mark.parametrize("name", ["forecast", "asha", "hyperband", "median"])
 def test_an_epoch_whose_news_died_is_judged_with_the_next_one(name: str) -> None:
     """A process that dies between its checkpoint and its report goes on behind the epoch that was lost."""
     seen, gap = scheduler_of(name, grace=1), scheduler_of(name, grace=1)
     curve = {1: 0.1, 2: 0.2}
     gap.listen(lambda number: curve)
     for scheduler in (seen, gap):
-        scheduler.replay({number: {1: 0.5, 2: 0.5} for number in range(30)})
+        scheduler.replay(EARLIER)
     stays = [told(seen, number, 1, curve[1]) and told(seen, number, 2, curve[2]) for number in range(30, 60)]
     assert [told(gap, number, 2, curve[2]) for number in range(30, 60)] == stays
     assert not all(stays)
@@ -110,14 +112,16 @@ def test_a_trial_that_is_to_end_ends_whatever_the_rule_says(name: str) -> None:
     assert told(scheduler, 4, 2, 0.95)
 
 
-@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+@pytest.mark.parametrize("name", ["forecast", "asha", "hyperband", "median"])
 def test_the_last_epoch_of_a_trial_counts_too_as_it_does_in_a_replay(name: str) -> None:
     """`patience` may end a trial at any epoch, and Ray tells that one only with the end."""
     seen, resumed = scheduler_of(name, grace=1), scheduler_of(name, grace=1)
-    for number in range(30):
-        result = {"number": number, "epoch": 1, "fitness": 0.5, "done": True, "finished": True}
+    for number, curve in EARLIER.items():
+        for epoch in range(1, 9):
+            told(seen, number, epoch, curve[epoch])
+        result = {"number": number, "epoch": 9, "fitness": curve[9], "done": True, "finished": True}
         seen.on_trial_complete(None, None, result)
-    resumed.replay({number: {1: 0.5} for number in range(30)})
+    resumed.replay(EARLIER)
     stays = [told(seen, number, 1, 0.1) for number in range(30, 60)]
     assert stays == [told(resumed, number, 1, 0.1) for number in range(30, 60)]
     assert not all(stays)
@@ -148,7 +152,7 @@ def test_none_stops_nothing() -> None:
     assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
 
 
-@pytest.mark.parametrize("name", ["hyperband", "median"])
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
 def test_a_scheduler_that_could_never_stop_a_trial_is_refused(name: str) -> None:
     with pytest.raises(ArgumentError, match=rf"scheduler={name} could not stop any trial: .* epoch 4 on"):
         scheduler_of(name, epochs=4, grace=4)
@@ -193,6 +197,8 @@ class Search:
                 if epoch < 9 and not told(self._scheduler, trial.number, epoch, value):
                     state = TrialState.PRUNED
                     break
+            last = {"number": trial.number, "epoch": epoch, "fitness": value, "done": True}
+            self._scheduler.on_trial_complete(None, None, last)
             self._study.tell(trial, value if state == TrialState.COMPLETE else None, state)
 
     def resume(self) -> None:
@@ -205,8 +211,8 @@ class Search:
         return [(trial.state, trial.params, trial.intermediate_values) for trial in self._study.trials]
 
 
-def test_asha_as_the_default_may_do_nothing_in_a_short_run() -> None:
-    scheduler = scheduler_of("asha", epochs=1)
+def test_the_default_may_do_nothing_in_a_short_run() -> None:
+    scheduler = scheduler_of(build_args(TuneArgs, {}).scheduler, epochs=1)
     assert all(told(scheduler, number, 1, 1 / (number + 1)) for number in range(30))
 
 

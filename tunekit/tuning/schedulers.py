@@ -15,6 +15,7 @@ from tunekit.args import TrainArgs
 from tunekit.errors import ArgumentError
 from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.budget import Budget
+from tunekit.search.forecast import Forecast
 from tunekit.search.hyperband import Hyperband
 from tunekit.search.median import Median
 from tunekit.search.opening import opening
@@ -82,8 +83,16 @@ def _none(args: TuneArgs, base: TrainArgs, whole: int) -> None:
     """Every trial trains to its end."""
 
 
+def _forecast(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
+    return Forecast(
+        base.epochs, _grace(args, base), whole
+    )  # the default, so in a short run it may do nothing
+
+
 def _asha(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
-    return Asha(rungs(base.epochs, _grace(args, base), args.reduction), args.reduction, whole)
+    grace = _grace(args, base)
+    _check_room(args, base, grace)
+    return Asha(rungs(base.epochs, grace, args.reduction), args.reduction, whole)
 
 
 def _hyperband(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
@@ -119,6 +128,7 @@ def _pbt(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
 
 
 SCHEDULERS: dict[str, Callable[[TuneArgs, TrainArgs, int], Rule | None]] = {
+    "forecast": _forecast,
     "asha": _asha,
     "hyperband": _hyperband,
     "median": _median,
@@ -142,7 +152,7 @@ def _grace(args: TuneArgs, base: TrainArgs) -> int:
 
 
 def _check_room(args: TuneArgs, base: TrainArgs, grace: int) -> None:
-    """asha is the default, so in a short run it may do nothing; who names another one means it to."""
+    """Who names a scheduler that is not the default means it to stop trials."""
     if grace >= base.epochs:
         raise ArgumentError(
             f"scheduler={args.scheduler} could not stop any trial: it may from epoch {grace} on (grace), and "
