@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from simulate import Strategy
 from tunekit.search.asha import Asha, default_grace, rungs
 from tunekit.search.auto import AutoSampler, Policy
 from tunekit.search.forecast import Forecast
-from tunekit.search.gaussian import GaussianProcess
+from tunekit.search.gaussian import GaussianProcess, Rows
 from tunekit.search.genes import from_units, to_units
 from tunekit.search.genetic import History, Result
 from tunekit.search.opening import MOVES
@@ -138,6 +138,14 @@ class Lucky(AutoSampler):
         return model, sorted(seen, key=lambda result: places[result.number])
 
 
+class WholeAlone(AutoSampler):
+    """Learns nothing from trials that were stopped or run."""
+
+    def _rows(self, known: Sequence[tuple[FrozenTrial, np.ndarray]], sign: float) -> Rows:
+        whole = [one for one in known if one[0].state == TrialState.COMPLETE]
+        return super()._rows(whole or known, sign)
+
+
 class NothingRuns(History):
     def running(self, number: int) -> list[tuple[FrozenTrial, np.ndarray]]:
         return []
@@ -215,7 +223,7 @@ ABLATED: dict[str, Strategy] = {
     "auto + forecast, none around the defaults": _auto(Policy(prior=0.0)),
     "auto + forecast, none from anywhere": _auto(Policy(anywhere=0.0)),
     "auto + forecast, no rounds": _auto(Policy(rounds=0)),
-    "auto + forecast, ends of curves alone": _auto(Policy(marks=())),
+    "auto + forecast, nothing foretold": Strategy(WholeAlone, _opened(_forecast)),
     "auto + forecast, the luckiest is best": Strategy(Lucky, _opened(_forecast)),
     "auto + forecast, blind to what runs": Strategy(Blind, _opened(_forecast)),
 }

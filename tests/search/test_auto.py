@@ -90,7 +90,7 @@ def test_it_learns_from_stopped_trials(seed: int) -> None:
     """All but the defaults are stopped; those with more of one gene come to more by then."""
     space = mixed_space()
     study = study_of(AutoSampler(space, seed), space)
-    for _ in range(30):
+    for _ in range(14):
         trial = ask(study, space)
         gene = to_units(space, trial.params)[2]
         if trial.number == 0:

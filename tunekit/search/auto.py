@@ -11,7 +11,8 @@ the others cannot do:
     the only place where a model of a few dozen results can be trusted; some candidates lie around the
     defaults or anywhere, so that nothing is out of reach and wrong defaults are left behind.
   - The model chooses: it learns from every trial which genes matter, where one child of evolution in a
-    hundred would have to be lucky, and from the learning curves of stopped and of running trials, too.
+    hundred would have to be lucky. Stopped and running trials count as what their curves foretell, with the
+    doubt that is left (`ends.py`).
   - What the best is, the model says, not the highest score: that one is also the luckiest. And so it is asked
     who may be a parent.
   - Trials in flight count as if they had come to what is expected of them, so that slots side by side try
@@ -23,17 +24,18 @@ Ray, of YOLO, or why a trial was stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from scipy.special import log_ndtr
 from threadpoolctl import threadpool_limits
 
 from tunekit.search import genetic
+from tunekit.search.ends import ends
 from tunekit.search.gaussian import GaussianProcess, Rows, fit
 from tunekit.search.genes import from_units, is_taken, to_units, without_idle
 from tunekit.search.genetic import History, Result, breed, scatter
@@ -56,9 +58,6 @@ class Policy:
     rounds: int = 4  # in which the best candidates' neighbours are looked at, too
     climbers: int = 8
     neighbours: int = 64  # a round
-    # The model sees a curve at these shares of the epochs, and where it has come to. With an earlier mark it
-    # tells the good settings apart less well: what is seen there says little of the end.
-    marks: tuple[float, ...] = (0.5,)
     rows: int = 400  # that the model knows at most: its cost grows with their third power
 
 
@@ -105,33 +104,23 @@ class AutoSampler(WholeSampler):
     def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
         """The model, and the results as it sees them: best first, each with its expected value."""
         running = history.running(number)
-        results = _telling(history.ranked, self._policy.rows // (1 + len(self._policy.marks)))
+        results = _telling(history.ranked, self._policy.rows)
         trials = study.get_trials(deepcopy=False)
         known = [(trials[result.number], result.genes) for result in results]
         rows = self._rows([*known, *running], history.sign)
         model = GaussianProcess(rows, self._choices, fit(_thinned(rows), self._choices))
-        genes = np.stack([result.genes for result in results])
-        expected, _ = model.whole(self._coded(genes))
+        expected, _ = model.whole(self._coded(np.stack([result.genes for result in results])))
         if running:
             model = model.with_pending(self._coded(np.stack([genes for _, genes in running])))
         seen = [replace(result, value=float(value)) for result, value in zip(results, expected, strict=True)]
         return model, sorted(seen, key=lambda result: -result.value)
 
     def _rows(self, known: Sequence[tuple[FrozenTrial, np.ndarray]], sign: float) -> Rows:
-        """Each curve at its marks and where it has come to; the best epoch until then counts."""
-        epochs = max(max(trial.intermediate_values, default=1) for trial, _ in known)
-        curves = [(trial.number, genes, _curve(trial, sign, epochs)) for trial, genes in known]
-        marks = {math.ceil(mark * epochs) for mark in self._policy.marks}
-        found = [
-            (number, genes, epoch / epochs, max(value for past, value in curve.items() if past <= epoch))
-            for number, genes, curve in curves
-            if curve
-            for epoch in _shown(curve, marks)
-        ]
-        numbers, genes, progress, values = zip(*found, strict=True)
-        return Rows(
-            self._coded(np.stack(genes)), np.array(progress), np.array(numbers), _levelled(np.array(values))
-        )
+        values, doubt = ends([trial for trial, _ in known], sign)
+        told = np.isfinite(values)
+        levelled, unit = _levelled(values[told])
+        genes = np.stack([genes for _, genes in known])
+        return Rows(self._coded(genes[told]), levelled, doubt[told] / unit**2)
 
     def _coded(self, genes: np.ndarray) -> np.ndarray:
         """As the model takes them: of a choice the option's number."""
@@ -211,32 +200,16 @@ def _telling(ranked: Sequence[Result], most: int) -> list[Result]:
     return [*best, *latest]
 
 
-def _curve(trial: FrozenTrial, sign: float, epochs: int) -> Mapping[int, float]:
-    """Finite values by epoch, larger is better. A whole trial without a curve has its value at the end."""
-    curve = {
-        epoch: sign * value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)
-    }
-    if not curve and trial.state == TrialState.COMPLETE and trial.value is not None:
-        return {epochs: sign * trial.value}
-    return curve
-
-
-def _shown(curve: Mapping[int, float], marks: Collection[int]) -> list[int]:
-    """The marks that a curve has passed, and where it has come to."""
-    first, last = min(curve), max(curve)
-    return sorted({last, *(mark for mark in marks if first <= mark < last)})
-
-
-def _levelled(values: np.ndarray) -> np.ndarray:
-    """Of mean 0 and deviation 1, the very bad ones drawn in: how bad they are tells nothing of the good."""
+def _levelled(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Of mean 0 and deviation 1, the very bad ones drawn in: how bad they are tells nothing of the good. And
+    what 1 stands for."""
     middle, top = np.median(values), values.max()
     values = np.maximum(values, middle - 2 * (top - middle))
-    return np.asarray((values - values.mean()) / max(values.std(), 1e-9))
+    unit = max(float(values.std()), 1e-9)
+    return (values - values.mean()) / unit, unit
 
 
 def _thinned(rows: Rows) -> Rows:
-    """At most THINNED rows to fit lengths to: whole trainings' rows, every so many of them."""
-    trainings = np.unique(rows.trainings)
+    """At most THINNED rows to fit lengths to: every so many of them."""
     every = math.ceil(len(rows.values) / THINNED)
-    kept = np.isin(rows.trainings, trainings[::every])
-    return Rows(rows.genes[kept], rows.progress[kept], rows.trainings[kept], rows.values[kept])
+    return Rows(rows.genes[::every], rows.values[::every], rows.doubt[::every])

@@ -1,4 +1,5 @@
-"""Stops a trial that has next to no chance to become the best, as the search's own whole trainings tell.
+"""What a training that is not over will come to, as the search's own whole trainings tell: `outlook`; and
+a rule that stops a trial with next to no chance to become the best.
 
 Trials that trained to their end show how well the best fitness by an epoch tells the best of the whole
 training: a straight line through them, and how far they are from it (ordinary least squares; the end of
@@ -60,12 +61,19 @@ def chance(value: float, now: np.ndarray, ends: np.ndarray, bar: float) -> float
     (N,), N at least 3."""
     if value == -math.inf:
         return 0.0
-    apart, rest = now - now.mean(), len(now) - 2
+    middle, deviation = outlook(value, now, ends)
+    # Ties go on, also where rounding is all that is left.
+    return float(stdtr(len(now) - 2, (middle - bar + 1e-9) / math.hypot(deviation, 1e-10)))
+
+
+def outlook(value: float, now: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
+    """What becomes of what is at `value`, where others that were at `now` (N,) ended at `ends` (N,), N at
+    least 3: the middle and the scale of its distribution."""
+    apart = now - now.mean()
     spread = max(float(apart @ apart), 1e-12)
     # Who is ahead now is not behind in the end: of a few alike a line may say so.
     slope = max(float(apart @ ends) / spread, 0.0)
     middle = float(ends.mean()) + slope * (value - float(now.mean()))
     left = ends - ends.mean() - slope * apart
-    variance = float(left @ left) / rest * (1 + 1 / len(now) + (value - float(now.mean())) ** 2 / spread)
-    # Ties go on, also where rounding is all that is left.
-    return float(stdtr(rest, (middle - bar + 1e-9) / math.sqrt(variance + 1e-20)))
+    lever = 1 + 1 / len(now) + (value - float(now.mean())) ** 2 / spread
+    return middle, math.sqrt(float(left @ left) / (len(now) - 2) * lever)

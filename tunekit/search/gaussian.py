@@ -1,14 +1,12 @@
-"""A Gaussian process over settings and epochs: rows of learning curves in, beliefs about whole trainings out.
+"""A Gaussian process over settings: what trainings came to in, beliefs about others out.
 
-A score y of a training with genes x (D,), after the share t of its epochs (1: all), is taken to be
+The score y of a training with genes x (D,) is taken to be
 
-    y = c0 + c1 (1 - t)  +  (1 + r (1 - t)) g(x)  +  (1 - t) h(x)  +  luck of the training  +  noise
+    y = c + g(x) + noise
 
-with g what a whole training comes to, which is all that is asked about, r how much less (or more) of it
-there is to see before the end, and h what there is to see then and will be gone. g and h are Gaussian
-processes with one Matern-5/2 kernel with a length a gene; the luck is the seed's, the same in all rows of a
-training, so that many rows of it do not pass for evidence (a linear basis over fidelity as in FABOLAS, arXiv
-1605.07079). Lengths and variances are those most probable given the rows and priors. Pure: knows no study.
+with g what trainings with x come to in the mean over seeds, which is what is asked about: a Gaussian process
+with a Matern-5/2 kernel with a length a gene. Where a score is a forecast, its doubt is added to the noise.
+Lengths and variances are those most probable given the rows and priors. Pure: knows no study.
 """
 
 from __future__ import annotations
@@ -27,12 +25,11 @@ STEPS = 60  # of the search for the most probable lengths
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is known, a row an observation. `values` are of mean about 0 and deviation about 1."""
+    """What is known, a row a training. `values` are of mean about 0 and deviation about 1."""
 
     genes: np.ndarray  # (N, D) in [0, 1]; of a choice the number of the option, from 0
-    progress: np.ndarray  # (N,) share of the epochs, in (0, 1]
-    trainings: np.ndarray  # (N,) which training it is of
     values: np.ndarray  # (N,)
+    doubt: np.ndarray  # (N,) variance of a value that is not yet what it will come to; else 0
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,8 @@ class Lengths:
     """The logarithms of what is fitted."""
 
     weights: np.ndarray  # (D,) of the squared differences of genes: 1 / length²
-    final: float  # variance of g
-    early: float  # of h
-    luck: float
+    height: float  # variance of g
     noise: float
-    tilt: float  # r itself
 
 
 class GaussianProcess:
@@ -54,35 +48,32 @@ class GaussianProcess:
     def __init__(self, rows: Rows, choices: np.ndarray, lengths: Lengths | None = None) -> None:
         self._rows, self._choices = rows, choices
         self.lengths = lengths or fit(rows, choices)
-        covariance = _covariance(rows, _squares(rows.genes, rows.genes, choices), self.lengths)[0]
+        covariance, *_ = _covariance(rows, _squares(rows.genes, rows.genes, choices), self.lengths)
         self._lower = cholesky(covariance, lower=True)
         self._solved = cho_solve((self._lower, True), rows.values)
 
     def whole(self, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) mean and (M,) deviation of what whole trainings with `genes` (M, D) come to, luck apart."""
+        """(M,) mean and (M,) deviation of what trainings with `genes` (M, D) come to, luck apart."""
         cross = self._cross(genes)
         mean = cross @ self._solved
         half = solve_triangular(self._lower, cross.T, lower=True)
-        variance = math.exp(self.lengths.final) + 1.0 - np.square(half).sum(axis=0)
+        variance = math.exp(self.lengths.height) + 1.0 - np.square(half).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
     def _cross(self, genes: np.ndarray) -> np.ndarray:
-        """(M, N) covariances of whole trainings with the rows."""
+        """(M, N) covariances with the rows."""
         squares = _squares(genes, self._rows.genes, self._choices)
         kernel, _ = _matern(np.tensordot(np.exp(self.lengths.weights), squares, 1))
-        tilt = 1 + self.lengths.tilt * (1 - self._rows.progress)
-        return np.asarray(math.exp(self.lengths.final) * kernel * tilt + 1.0)
+        return np.asarray(math.exp(self.lengths.height) * kernel + 1.0)
 
     def with_pending(self, genes: np.ndarray) -> GaussianProcess:
-        """As if whole trainings with `genes` (M, D) had come to what is expected of them: they are no news,
-        but what they will tell need not be asked again."""
-        rows, count = self._rows, len(genes)
-        first = int(rows.trainings.max()) + 1
+        """As if trainings with `genes` (M, D) had come to what is expected of them: they are no news, but
+        what they will tell need not be asked again."""
+        rows = self._rows
         more = Rows(
             np.concatenate([rows.genes, genes]),
-            np.concatenate([rows.progress, np.ones(count)]),
-            np.concatenate([rows.trainings, np.arange(first, first + count)]),
             np.concatenate([rows.values, self.whole(genes)[0]]),
+            np.concatenate([rows.doubt, np.zeros(len(genes))]),
         )
         return GaussianProcess(more, self._choices, self.lengths)
 
@@ -116,37 +107,31 @@ class _Prior:
     def of(width: int) -> _Prior:
         """Lengths grow with the square root of the number of genes, so that the distance of two settings
         means the same whatever their number (Hvarfner et al., arXiv 2402.02229)."""
-        mean = np.array([3.0 - math.log(width)] * width + [0.0, -1.0, -4.0, -5.0, -0.5])
-        deviation = np.array([1.75] * width + [1.0, 1.0, 1.5, 1.5, 0.5])
-        bounds = [(-12.0, 5.0)] * width + [(-4.0, 3.0), (-6.0, 3.0), (-9.0, 1.0), (-9.0, 1.0), (-2.0, 2.0)]
+        mean = np.array([3.0 - math.log(width)] * width + [0.0, -3.5])
+        deviation = np.array([1.75] * width + [1.0, 1.5])
+        bounds = [(-12.0, 5.0)] * width + [(-4.0, 3.0), (-9.0, 1.0)]
         return _Prior(mean, deviation, bounds)
 
 
 def _unpacked(packed: np.ndarray) -> Lengths:
-    return Lengths(packed[:-5], *map(float, packed[-5:]))
+    return Lengths(packed[:-2], *map(float, packed[-2:]))
 
 
 def _loss(packed: np.ndarray, rows: Rows, squares: np.ndarray, prior: _Prior) -> tuple[float, np.ndarray]:
     """-log of the posterior density, up to a constant, and its gradient."""
     lengths = _unpacked(packed)
-    covariance, (kernel, slope, late, early, same, slant) = _covariance(rows, squares, lengths)
+    covariance, kernel, slope = _covariance(rows, squares, lengths)
     lower = cholesky(covariance, lower=True)
     solved = cho_solve((lower, True), rows.values)
     inverse = cho_solve((lower, True), np.eye(len(rows.values)))
     away = (packed - prior.mean) / prior.deviation
     loss = 0.5 * rows.values @ solved + np.log(np.diag(lower)).sum() + 0.5 * away @ away
     pull = 0.5 * (inverse - np.outer(solved, solved))  # d loss / d covariance
-    by_distance = pull * slope * (math.exp(lengths.final) * late + math.exp(lengths.early) * early)
+    height = math.exp(lengths.height)
     gradient = np.concatenate(
         [
-            np.exp(lengths.weights) * (squares.reshape(len(squares), -1) @ by_distance.ravel()),
-            [
-                math.exp(lengths.final) * (pull * kernel * late).sum(),
-                math.exp(lengths.early) * (pull * kernel * early).sum(),
-                math.exp(lengths.luck) * (pull * same).sum(),
-                math.exp(lengths.noise) * np.trace(pull),
-                math.exp(lengths.final) * (pull * kernel * slant).sum(),
-            ],
+            np.exp(lengths.weights) * (squares.reshape(len(squares), -1) @ (pull * slope * height).ravel()),
+            [height * (pull * kernel).sum(), math.exp(lengths.noise) * np.trace(pull)],
         ]
     )
     return float(loss), gradient + away / prior.deviation
@@ -154,20 +139,12 @@ def _loss(packed: np.ndarray, rows: Rows, squares: np.ndarray, prior: _Prior) ->
 
 def _covariance(
     rows: Rows, squares: np.ndarray, lengths: Lengths
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """(N, N) of the rows, and what it is made of: Matern kernel and its slope, the bases of g, h and luck,
-    and the slope of g's by r."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, N) of the rows, and the kernel and its slope that it is made of."""
     kernel, slope = _matern(np.tensordot(np.exp(lengths.weights), squares, 1))
-    before = 1 - rows.progress
-    seen = 1 + lengths.tilt * before
-    early, late = np.outer(before, before), np.outer(seen, seen)
-    slant = np.outer(before, seen) + np.outer(seen, before)
-    same = (rows.trainings[:, None] == rows.trainings[None, :]).astype(float)
-    covariance = kernel * (math.exp(lengths.final) * late + math.exp(lengths.early) * early)
-    covariance += 1.0 + 100.0 * early  # c0 and c1: how much curves rise until the end, the rows alone say
-    covariance += math.exp(lengths.luck) * same
-    covariance[np.diag_indices_from(covariance)] += math.exp(lengths.noise) + JITTER
-    return covariance, (kernel, slope, late, early, same, slant)
+    covariance = 1.0 + math.exp(lengths.height) * kernel
+    covariance[np.diag_indices_from(covariance)] += math.exp(lengths.noise) + rows.doubt + JITTER
+    return covariance, kernel, slope
 
 
 def _squares(one: np.ndarray, other: np.ndarray, choices: np.ndarray) -> np.ndarray:
