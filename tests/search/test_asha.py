@@ -106,31 +106,3 @@ def test_a_trial_that_has_not_come_to_a_rung_does_not_count_there() -> None:
     asha = Asha((2, 4), 2)
     asha.record(1, 1, 0.9)
     assert asha.at(2) == {}
-
-
-@given(
-    st.dictionaries(
-        st.integers(0, 20), st.lists(values | st.none(), min_size=1, max_size=6), min_size=1, max_size=10
-    ),
-    st.randoms(),
-)
-def test_replayed_curves_in_any_order_give_the_same_decisions(curves, random) -> None:
-    """A search cut at any moment goes on as if it had not been."""
-    recorded = [
-        (number, epoch, fitness)
-        for number, curve in curves.items()
-        for epoch, fitness in enumerate(curve, start=1)
-    ]
-    straight = Asha((1, 3), 3)
-    for number, epoch, fitness in recorded:
-        straight.decide(number, epoch, fitness)
-    random.shuffle(recorded)
-    shuffled: dict[int, dict[int, float | None]] = {}
-    for number, epoch, fitness in recorded:
-        shuffled.setdefault(number, {})[epoch] = fitness
-    replayed = Asha((1, 3), 3)
-    replayed.replay(shuffled)
-    for rung in (1, 3):
-        assert replayed.at(rung) == straight.at(rung)
-        for fitness in (None, 0.0, 0.15, 0.3):
-            assert replayed.decide(99, rung, fitness) is straight.decide(99, rung, fitness)

@@ -30,6 +30,13 @@ def test_whole_trainings_are_what_they_came_to() -> None:
     assert doubt.tolist() == [0.0, 0.0]
 
 
+def test_a_whole_training_whose_first_epochs_are_lost_says_nothing_of_them() -> None:
+    known = [whole(0.2 + 2 * at, at) for at in (0.1, 0.15, 0.2, 0.25, 0.3)]
+    late = trial({3: 0.6, 4: 0.9}, 0.9)
+    values, _ = ends([*known, late, trial({2: 0.2})], 1.0)
+    assert values[-1] == pytest.approx(0.6)
+
+
 @pytest.mark.parametrize("running", [False, True])
 def test_others_come_to_what_whole_ones_did_from_there(running: bool) -> None:
     known = [whole(0.2 + 2 * at, at) for at in (0.1, 0.15, 0.2, 0.25, 0.3)]

@@ -94,29 +94,3 @@ def test_the_first_rung_of_a_late_bracket_is_the_earliest_at_which_its_trials_st
     late = [number for number in range(1, 60) if hyperband.bracket(number) == 1]
     assert all(hyperband.decide(number, epoch, 1 / number) for number in late for epoch in (1, 2))
     assert not all(hyperband.decide(number, 3, 1 / number) for number in late)
-
-
-@given(
-    st.dictionaries(
-        st.integers(0, 30), st.lists(st.sampled_from([None, 0.0, 0.1, 0.2]), min_size=1, max_size=4)
-    ),
-    st.randoms(),
-)
-def test_replayed_curves_in_any_order_give_the_same_decisions(curves, random) -> None:
-    """A search cut at any moment goes on as if it had not been."""
-    straight, replayed = Hyperband((1, 3), 3), Hyperband((1, 3), 3)
-    recorded = [
-        (number, epoch, fitness)
-        for number, curve in curves.items()
-        for epoch, fitness in enumerate(curve, start=1)
-    ]
-    for entry in recorded:
-        straight.decide(*entry)
-    random.shuffle(recorded)
-    for number, epoch, fitness in recorded:
-        replayed.replay({number: {epoch: fitness}})
-    for number in range(31, 60):
-        for rung in (1, 3):
-            for trial, fitness in enumerate((None, 0.0, 0.15, 0.3)):
-                entry = (number + 40 * trial, rung, fitness)
-                assert replayed.decide(*entry) is straight.decide(*entry)

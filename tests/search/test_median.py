@@ -93,26 +93,3 @@ def test_decisions_are_those_of_the_definition(
             return  # of two ways to round neither is wrong
         stays = Fraction(fitness) >= bar
     assert told(grace, curves).decide(99, epoch, fitness) is stays
-
-
-@given(curves, st.randoms())
-def test_replayed_curves_in_any_order_give_the_same_decisions(curves, random) -> None:
-    """A search cut at any moment goes on as if it had not been."""
-    recorded = [
-        (number, epoch, fitness)
-        for number, curve in curves.items()
-        for epoch, fitness in enumerate(curve, start=1)
-    ]
-    straight = Median(2)
-    for entry in recorded:
-        straight.decide(*entry)
-    random.shuffle(recorded)
-    shuffled: dict[int, dict[int, float]] = {}
-    for number, epoch, fitness in recorded:
-        shuffled.setdefault(number, {})[epoch] = fitness
-    replayed = Median(2)
-    replayed.replay(shuffled)
-    for epoch in range(1, 7):
-        assert replayed.at(epoch) == straight.at(epoch)
-        for fitness in (None, 0.0, 0.15, 0.3):
-            assert replayed.decide(99 + epoch, epoch, fitness) is straight.decide(99 + epoch, epoch, fitness)

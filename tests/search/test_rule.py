@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
     "median": lambda whole: Median(2, whole),
 }
 values = st.sampled_from([None, 0.0, 0.1, 0.2, 0.3])
-curves = st.dictionaries(st.integers(0, 20), st.lists(values, min_size=1, max_size=6), max_size=10)
+curves = st.dictionaries(st.integers(0, 20), st.lists(values, min_size=1, max_size=6), max_size=14)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -58,3 +59,25 @@ def test_an_epoch_told_twice_counts_by_its_first_value(
     for epoch in range(1, 7):
         for number, fitness in enumerate((None, 0.0, 0.15, 0.25), start=100 * epoch):
             assert once.decide(number, epoch, fitness) is twice.decide(number, epoch, fitness)
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(curves, st.randoms())
+def test_replayed_curves_in_any_order_give_the_same_decisions(
+    name: str, curves: dict[int, list[float | None]], random: Random
+) -> None:
+    """A search cut at any moment goes on as if it had not been."""
+    recorded = [
+        (number, epoch, fitness)
+        for number, curve in curves.items()
+        for epoch, fitness in enumerate(curve, start=1)
+    ]
+    straight, replayed = RULES[name](1), RULES[name](1)
+    for entry in recorded:
+        straight.decide(*entry)
+    random.shuffle(recorded)
+    for number, epoch, fitness in recorded:
+        replayed.replay({number: {epoch: fitness}})
+    for epoch in range(1, 7):
+        for number, fitness in enumerate((None, 0.0, 0.15, 0.3), start=100 * epoch):
+            assert replayed.decide(number, epoch, fitness) is straight.decide(number, epoch, fitness)

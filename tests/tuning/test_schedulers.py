@@ -50,6 +50,8 @@ def told(scheduler: StopLosers, number: int, epoch: int, fitness: float) -> bool
 @pytest.mark.parametrize("name", [name for name in ONE_BY_ONE if name != "none"])
 def test_a_loser_is_stopped_and_the_defaults_and_a_winner_are_not(name: str) -> None:
     scheduler = scheduler_of(name, grace=1)
+    for number in range(70, 100):
+        assert told(scheduler, number, 1, 0.5)
     scheduler.replay(EARLIER)
     losers = range(30, 60)
     assert not all(told(scheduler, number, 1, 0.1) for number in losers)
@@ -112,16 +114,16 @@ def test_a_trial_that_is_to_end_ends_whatever_the_rule_says(name: str) -> None:
     assert told(scheduler, 4, 2, 0.95)
 
 
-@pytest.mark.parametrize("name", ["forecast", "asha", "hyperband", "median"])
-def test_the_last_epoch_of_a_trial_counts_too_as_it_does_in_a_replay(name: str) -> None:
+@pytest.mark.parametrize(("name", "last"), [("forecast", 9), ("asha", 1), ("hyperband", 1), ("median", 1)])
+def test_the_last_epoch_of_a_trial_counts_too_as_it_does_in_a_replay(name: str, last: int) -> None:
     """`patience` may end a trial at any epoch, and Ray tells that one only with the end."""
     seen, resumed = scheduler_of(name, grace=1), scheduler_of(name, grace=1)
     for number, curve in EARLIER.items():
-        for epoch in range(1, 9):
+        for epoch in range(1, last):
             told(seen, number, epoch, curve[epoch])
-        result = {"number": number, "epoch": 9, "fitness": curve[9], "done": True, "finished": True}
+        result = {"number": number, "epoch": last, "fitness": curve[last], "done": True, "finished": True}
         seen.on_trial_complete(None, None, result)
-    resumed.replay(EARLIER)
+        resumed.replay({number: {epoch: curve[epoch] for epoch in range(1, last + 1)}})
     stays = [told(seen, number, 1, 0.1) for number in range(30, 60)]
     assert stays == [told(resumed, number, 1, 0.1) for number in range(30, 60)]
     assert not all(stays)

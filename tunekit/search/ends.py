@@ -1,7 +1,7 @@
 """What trials come to: whole ones what they came to, others what the curves of whole ones foretell.
 
 How much a curve rises until its end, and how surely, is learnt from the whole trainings of the same search
-(`forecast.py`), the same for all settings. A model of curves that lets settings differ in it knew better in
+(`outlook.py`), the same for all settings. A model of curves that lets settings differ in it knew better in
 theory; it hoped for what had been stopped, tried the like, which was stopped as well, and never learnt
 (benchmarks/RESULTS.md). Pure: reads trials, knows no study.
 """
@@ -17,12 +17,12 @@ from itertools import accumulate
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from tunekit.search.forecast import FEWEST, outlook
+from tunekit.search.outlook import FEWEST, outlook
 
 
 def ends(trials: Sequence[FrozenTrial], sign: float) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) values, larger is better (`sign` -1: trials' own are better when less), and (N,) variances of what
-    is foretold, else 0. NaN of a trial without any value."""
+    """(N,) values, larger is better (`sign` -1: trials' own are better when less), and (N,) the squares of
+    the scales of what is foretold, else 0. NaN of a trial without any value."""
     paths = [_best_so_far(trial, sign) for trial in trials]
     whole = [
         (path, sign * trial.value)
@@ -42,13 +42,13 @@ def ends(trials: Sequence[FrozenTrial], sign: float) -> tuple[np.ndarray, np.nda
             found[:, place] = sign * trial.value, 0.0
         elif path:
             epoch, best = path[-1]
-            middle, deviation = _foretold(best, *seen(epoch))
-            found[:, place] = middle, deviation**2
+            middle, scale = _foretold(best, *seen(epoch))
+            found[:, place] = middle, scale**2
     return found[0], found[1]
 
 
 def _foretold(value: float, now: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
-    """What is at `value` ends at, and the deviation of that."""
+    """What is at `value` ends at, and the scale of the doubt."""
     if len(now) >= FEWEST:
         return outlook(value, now, ends)
     gains = ends - now if len(now) else np.zeros(1)  # fewer tell how much is gained, but not by whom

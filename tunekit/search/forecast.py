@@ -1,15 +1,11 @@
-"""What a training that is not over will come to, as the search's own whole trainings tell: `outlook`; and
-a rule that stops a trial with next to no chance to become the best.
+"""Stops a trial that has next to no chance to become the best, as the search's own whole trainings tell.
 
-Trials that trained to their end show how well the best fitness by an epoch tells the best of the whole
-training: a straight line through them, and how far they are from it (ordinary least squares; the end of
-another trial then has Student's t distribution around the line). A trial is stopped when the chance that it
-beats the best whole training is below CHANCE. What the rule knows is this search's: where early epochs tell
-nothing of the end, as with rates that fall to the end and pay only then, nobody is stopped; where they
-tell much, losers go early. Halving (`asha.py`) stops the same share either way, and with them what
-would have been best (benchmarks/RESULTS.md). The criterion is the predictive termination of Domhan et al.
-(IJCAI 2015), with the curves of others in place of a family of functions. Pure: knows no clock, no file, no
-Ray.
+How well an epoch tells the end is learnt from the trials that trained to their last epoch (`outlook.py`);
+one that `patience` ended is not among them. Where early epochs tell nothing of the end, as with learning
+rates that fall to the end and pay only then, nobody is stopped; where they tell much, losers go early.
+Halving (`asha.py`) stops the same share either way, and with them what would have been best
+(benchmarks/RESULTS.md). The criterion is the predictive termination of Domhan et al. (IJCAI 2015), with the
+curves of others in place of a family of functions. Pure: knows no clock, no file, no Ray.
 """
 
 from __future__ import annotations
@@ -17,12 +13,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import stdtr
 
+from tunekit.search.outlook import FEWEST, chance
 from tunekit.search.rule import Rule
 
-CHANCE = 0.01
-FEWEST = 5  # whole trainings: a line through fewer says little
+CHANCE = 0.01  # to come to the best whole training's fitness: with less a trial is stopped
 
 
 class Forecast(Rule):
@@ -54,26 +49,3 @@ class Forecast(Rule):
             return True
         best = max(value for past, value in self._curves[number].items() if past <= epoch)
         return chance(best, now[seen], ends[seen], ends.max()) >= CHANCE
-
-
-def chance(value: float, now: np.ndarray, ends: np.ndarray, bar: float) -> float:
-    """That what is at `value` ends at `bar` or above, where others that were at `now` (N,) ended at `ends`
-    (N,), N at least 3."""
-    if value == -math.inf:
-        return 0.0
-    middle, deviation = outlook(value, now, ends)
-    # Ties go on, also where rounding is all that is left.
-    return float(stdtr(len(now) - 2, (middle - bar + 1e-9) / math.hypot(deviation, 1e-10)))
-
-
-def outlook(value: float, now: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
-    """What becomes of what is at `value`, where others that were at `now` (N,) ended at `ends` (N,), N at
-    least 3: the middle and the scale of its distribution."""
-    apart = now - now.mean()
-    spread = max(float(apart @ apart), 1e-12)
-    # Who is ahead now is not behind in the end: of a few alike a line may say so.
-    slope = max(float(apart @ ends) / spread, 0.0)
-    middle = float(ends.mean()) + slope * (value - float(now.mean()))
-    left = ends - ends.mean() - slope * apart
-    lever = 1 + 1 / len(now) + (value - float(now.mean())) ** 2 / spread
-    return middle, math.sqrt(float(left @ left) / (len(now) - 2) * lever)

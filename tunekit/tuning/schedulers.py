@@ -84,9 +84,8 @@ def _none(args: TuneArgs, base: TrainArgs, whole: int) -> None:
 
 
 def _forecast(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
-    return Forecast(
-        base.epochs, _grace(args, base), whole
-    )  # the default, so in a short run it may do nothing
+    """The default, so in a short run it may do nothing."""
+    return Forecast(base.epochs, _grace(args, base), whole)
 
 
 def _asha(args: TuneArgs, base: TrainArgs, whole: int) -> Rule:
