@@ -8,8 +8,7 @@ The best of a search is partly luck, so with --confirm K what a side calls its b
 again by that side with K fresh seeds. These trainings are off the clock; the target is what the peer's last
 best comes to in them.
 
-    python benchmarks/accuracy.py --pretrain-on pairs --imgsz 96 --epochs 12 --seeds 1 --out runs/bench/start
-    python benchmarks/peer_tune.py --weights runs/bench/start/start.pt --imgsz 96 --confirm 3 \\
+    python benchmarks/peer_tune.py --weights benchmarks/search/start-yolo11p.pt --imgsz 96 --confirm 3 \\
         --iterations 12 --peer-iterations 40
 """
 
@@ -35,7 +34,7 @@ def arguments() -> argparse.Namespace:
     found = common.parser(__doc__, "peer_tune")
     common.add_peer(found)
     found.add_argument("--model", default="yolo11p.yaml")
-    found.add_argument("--weights", type=Path, help="what both start from; without it, from scratch")
+    found.add_argument("--weights", type=Path, help="ours, what both start from; without it, from scratch")
     found.add_argument("--imgsz", type=int, default=128)
     found.add_argument("--batch", type=int, default=16)
     found.add_argument("--nbs", type=int, default=16, help="nominal batch; 64 would leave too few steps")
@@ -69,6 +68,8 @@ def main() -> None:
     options, began = arguments(), common.machine()
     version = common.check_peer(options.peer_python)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.weights:
+        write_start(options)
     order = ("ours", "peer") if options.first == "ours" else ("peer", "ours")
     walls: dict[str, float] = {}
     curves: dict[str, list[Trial]] = {}
@@ -159,8 +160,22 @@ def settings_of_peer(options: argparse.Namespace, more: list[str]) -> dict[str, 
 
 def model_of_peer(options: argparse.Namespace) -> str:
     if options.weights:
-        return str(options.weights.resolve())
+        return str(start_of_peer(options))
     return common.model_for_peer(options.model, options.out)
+
+
+def start_of_peer(options: argparse.Namespace) -> Path:
+    return Path(options.out / "peer" / "start.pt").resolve()
+
+
+def write_start(options: argparse.Namespace) -> None:
+    """The peer reads no weights of ours."""
+    job = {
+        "weights": str(options.weights.resolve()),
+        "model": common.model_for_peer(options.model, options.out),
+        "file": str(start_of_peer(options)),
+    }
+    common.run_peer(options.peer_python, "peer/start.py", job, options.out, "peer-start")
 
 
 def best_so_far(trials: list[Trial]) -> list[Trial]:

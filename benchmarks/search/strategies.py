@@ -132,10 +132,18 @@ class Classic(Baseline):
 class Lucky(AutoSampler):
     """Takes the highest score for the best, where auto asks its model."""
 
+    _highest = 0.0
+
+    def _rows(self, known: Sequence[tuple[FrozenTrial, np.ndarray]], sign: float) -> Rows:
+        rows = super()._rows(known, sign)
+        self._highest = float(rows.values.max())
+        return rows
+
     def _learnt(self, study: Study, number: int, history: History) -> tuple[GaussianProcess, list[Result]]:
         model, seen = super()._learnt(study, number, history)
         places = {result.number: place for place, result in enumerate(history.ranked)}
-        return model, sorted(seen, key=lambda result: places[result.number])
+        first, *others = sorted(seen, key=lambda result: places[result.number])
+        return model, [replace(first, value=self._highest), *others]
 
 
 class WholeAlone(AutoSampler):
@@ -220,8 +228,6 @@ ABLATED: dict[str, Strategy] = {
     "genetic + forecast, auto's opening": replace(_ours("genetic", _opened(_forecast)), opens=True),
     "tpe + asha, auto's opening": replace(_ours("tpe", _opened(_asha)), opens=True),
     "random + asha, auto's opening": replace(_ours("random", _opened(_asha)), opens=True),
-    "auto + forecast, none around the defaults": _auto(Policy(prior=0.0)),
-    "auto + forecast, none from anywhere": _auto(Policy(anywhere=0.0)),
     "auto + forecast, no rounds": _auto(Policy(rounds=0)),
     "auto + forecast, nothing foretold": Strategy(WholeAlone, _opened(_forecast)),
     "auto + forecast, the luckiest is best": Strategy(Lucky, _opened(_forecast)),

@@ -2,14 +2,14 @@
 
 The defaults are trial 0. Without results there is nothing to learn from: what trainings mostly hang on is
 moved first (`opening.py`), and slots that are still free try what lies around these settings and the
-defaults. From the fourth result on many candidates are bred, and the one is tried that is expected to gain
-most over the best known setting, as a Gaussian process sees it (`gaussian.py`). Each part is there for what
-the others cannot do:
+defaults. From the fourth result on many candidates are bred of the best, and the one is tried that is
+expected to gain most over the best known setting, as a Gaussian process sees it (`gaussian.py`). Each part is
+there for what the others cannot do:
   - The opening asks about the learning rate and the strength of augmentation, which chance rarely moves
     without moving much else.
   - Evolution (`genetic.py`) proposes: children of the best stay near what is known to work, in 26 dimensions
-    the only place where a model of a few dozen results can be trusted; some candidates lie around the
-    defaults or anywhere, so that nothing is out of reach and wrong defaults are left behind.
+    the only place where a model of a few dozen results can be trusted; around the best of the children it is
+    looked for better, in steps small and large. Wrong defaults have no children once others are better.
   - The model chooses: it learns from every trial which genes matter, where one child of evolution in a
     hundred would have to be lucky. Stopped and running trials count as what their curves foretell, with the
     doubt that is left (`ends.py`).
@@ -53,8 +53,6 @@ class Policy:
     start: int = 4  # results before the model is asked
     opens: bool = True
     candidates: int = 128
-    prior: float = 0.05  # of them lie around the defaults
-    anywhere: float = 0.1
     rounds: int = 4  # in which the best candidates' neighbours are looked at, too
     climbers: int = 8
     neighbours: int = 64  # a round
@@ -135,7 +133,8 @@ class AutoSampler(WholeSampler):
     ) -> np.ndarray:
         """(K, D) candidates, the most promising first."""
         policy = self._policy
-        genes = self._settled([self._candidate(ranked, rng) for _ in range(policy.candidates)])
+        bred = [breed(self._space, ranked, rng, genetic.Policy()) for _ in range(policy.candidates)]
+        genes = self._settled(bred)
         promise = self._promise(model, genes, ranked[0].value)
         for _ in range(policy.rounds):
             best = np.argsort(-promise)[: policy.climbers]
@@ -143,14 +142,6 @@ class AutoSampler(WholeSampler):
             genes = np.concatenate([genes[best], near])
             promise = np.concatenate([promise[best], self._promise(model, near, ranked[0].value)])
         return genes[np.argsort(-promise)]
-
-    def _candidate(self, ranked: Sequence[Result], rng: np.random.Generator) -> np.ndarray:
-        lot = rng.random()
-        if lot < self._policy.prior:
-            return scatter(self._space, self._prior, rng, genetic.Policy())
-        if lot < self._policy.prior + self._policy.anywhere:
-            return rng.random(len(self._choices))
-        return breed(self._space, ranked, rng, genetic.Policy())
 
     def _near(self, genes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One gene moved or several, a little or far; to the very end of a range, too."""
