@@ -256,17 +256,18 @@ def test_a_trial_that_fails_on_all_workers_costs_nobody_anything(crew, tmp_path)
 
 @pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_worker_that_dies_costs_its_epoch_alone(crew, pair, tmp_path, stored):
-    call, folder = order(0, tmp_path), tmp_path
+    """It has six epochs, so that the kill comes in time."""
+    call, folder = order(0, tmp_path, epochs=6), tmp_path
     if stored:
         storage, folder = Storage(str(tmp_path)).below("store/0"), tmp_path / "store"
         call = Order(call.args, tmp_path / "not here" / "0", storage)
     with killer(folder, 0, (1,)):
-        results = [crew.train(call) for _ in range(3)]
-    assert [result["epoch"] for result in results] == [1, 2, 3]
+        results = [crew.train(call) for _ in range(6)]
+    assert [result["epoch"] for result in results] == [1, 2, 3, 4, 5, 6]
     notes = [result["note"] for result in results if result["note"]]
     assert len(notes) == 1
     assert "of 2 died (killed, or out of memory?): all started again" in notes[0]
-    rows, _ = pair(trained, SETTINGS, False)[0]
+    rows, _ = pair(trained, {**SETTINGS, "epochs": 6}, False)[0]
     assert table(folder / "0") == rows
     assert not (tmp_path / "not here").exists()
 
